@@ -1,0 +1,3 @@
+//! The runtime shim: runs the artifact inside its own executable.
+
+fn main() {}

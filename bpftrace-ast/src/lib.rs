@@ -1,0 +1,1 @@
+//! bpftrace source text to a syntax tree with spans, and diagnostics.

@@ -1,0 +1,3 @@
+//! The bpftrace command.
+
+fn main() {}

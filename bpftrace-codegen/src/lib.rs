@@ -1,0 +1,1 @@
+//! Typed program to an artifact: CLIF, BPF instructions, a BPF ELF object.

@@ -1,0 +1,1 @@
+//! Binds, loads, attaches and prints an artifact.

@@ -1,0 +1,1 @@
+//! The artifact: what the compiler hands to the loader.

@@ -1,0 +1,1 @@
+//! Syntax tree and types to a typed program.

@@ -1,0 +1,3 @@
+//! Developer tasks: builds, guests, tests, benchmarks.
+
+fn main() {}
