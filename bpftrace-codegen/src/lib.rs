@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod bpf;
+pub mod object;
 pub mod symbols;
