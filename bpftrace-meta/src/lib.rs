@@ -1,1 +1,45 @@
-//! The artifact: what the compiler hands to the loader.
+//! The contract between the compiler and the loader.
+//!
+//! An [`Artifact`] is a BPF ELF object plus a [`Manifest`]: everything the loader has to know about
+//! a script that libbpf does not read from the object itself. The compiler makes one, the loader
+//! takes one, and neither knows the other. Running a script directly hands the bytes over in
+//! memory; an ahead-of-time executable carries the same bytes in its `.btaot` section.
+//!
+//! Read [`Manifest`] first, then [`ProbeMeta`] (what to attach), [`HostSlot`] (what to bind at
+//! start) and [`EventMeta`] (what a record in the ring buffer means).
+//!
+//! This crate knows nothing of the language, of BPF instructions or of the running machine. What
+//! is in here never holds pointers, hash maps, paths of the build machine or timestamps: the same
+//! script and types give the same bytes everywhere.
+#![forbid(unsafe_code)]
+
+mod artifact;
+mod config;
+mod event;
+mod format;
+mod map;
+mod probe;
+mod require;
+mod script;
+mod slot;
+mod source;
+mod value;
+
+pub use artifact::{Artifact, DecodeError, SECTION_NAME};
+pub use config::{CacheUserSymbols, MissingProbes, RunConfig, StackMode};
+pub use event::{
+    ArgLayout, EventId, EventKind, EventMeta, HelperFailure, LostLayout, RuntimeError,
+};
+pub use format::{Conversion, FormatPiece, FormatSpec, Length};
+pub use map::{AggKind, MapId, MapMeta, MapRole, MapSize, MapValue, TseriesAgg};
+pub use probe::{
+    AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, TextPart, UprobePlace,
+};
+pub use require::{Feature, Requirement};
+pub use script::{
+    CompileOptionsMeta, Manifest, NamedParam, ParamKind, ParamValue, PatchSite, ScriptMeta,
+    TracepointPatch,
+};
+pub use slot::{HostSlot, HostValue, SlotId, SlotType};
+pub use source::{SourceMeta, SourceRange};
+pub use value::{EnumId, EnumMeta, FieldLayout, ValueLayout};

@@ -1,0 +1,241 @@
+use serde::{Deserialize, Serialize};
+
+use crate::SourceRange;
+
+/// Index of a probe in [`crate::Manifest::probes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProbeId(pub u32);
+
+/// A piece of a text in an attach point.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TextPart {
+    /// As written.
+    Literal(String),
+    /// Positional parameter (from 1), put in by the loader.
+    Param(u32),
+}
+
+/// A text in an attach point, with its `*` wildcards and the places of positional parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AttachText(pub Vec<TextPart>);
+
+impl AttachText {
+    /// A text without positional parameters.
+    #[must_use]
+    pub fn literal(text: &str) -> Self {
+        Self(vec![TextPart::Literal(text.to_owned())])
+    }
+
+    /// The text, when nothing in it has to be filled in.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [TextPart::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether a literal part has a `*`.
+    #[must_use]
+    pub fn has_wildcard(&self) -> bool {
+        self.0
+            .iter()
+            .any(|p| matches!(p, TextPart::Literal(t) if t.contains('*')))
+    }
+}
+
+/// How often a timer fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Period {
+    /// So many times a second.
+    Hertz(u64),
+    /// Every so many nanoseconds.
+    Nanoseconds(u64),
+}
+
+/// Where in an executable a user probe goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UprobePlace {
+    /// A function (with wildcards) and a byte offset in it.
+    Function {
+        /// Name or pattern.
+        name: AttachText,
+        /// `cpp` and the like: match demangled names.
+        language: Option<String>,
+        /// Bytes from its start.
+        offset: u64,
+    },
+    /// A virtual address in the file.
+    Address(u64),
+    /// A line of source, found through DWARF.
+    SourceLine {
+        /// File name, as a suffix of the path in DWARF.
+        file: String,
+        /// Line, from 1.
+        line: u32,
+        /// Column, from 1.
+        column: Option<u32>,
+    },
+}
+
+/// One attach point as written in the script; wildcards and parameters are resolved on the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbeTarget {
+    /// `begin`: run once before anything is attached.
+    Begin,
+    /// `end`: run once after everything is detached.
+    End,
+    /// `self:signal:NAME`.
+    SelfSignal(String),
+    /// `test:NAME`.
+    Test(String),
+    /// `bench:NAME`.
+    Bench(String),
+    /// `interval`: a timer on one CPU.
+    Interval(Period),
+    /// `profile`: a timer on every CPU.
+    Profile(Period),
+    /// `software:EVENT:COUNT`.
+    Software {
+        /// Event name as written (aliases included).
+        event: String,
+        /// Sample period; 0: the event's default.
+        count: u64,
+    },
+    /// `hardware:EVENT:COUNT`.
+    Hardware {
+        /// Event name as written (aliases included).
+        event: String,
+        /// Sample period; 0: the event's default.
+        count: u64,
+    },
+    /// `tracepoint:CATEGORY:EVENT`.
+    Tracepoint {
+        /// Category or pattern.
+        category: AttachText,
+        /// Event or pattern.
+        event: AttachText,
+    },
+    /// `rawtracepoint:[MODULE:]NAME`.
+    RawTracepoint {
+        /// Module or pattern.
+        module: Option<AttachText>,
+        /// Name or pattern.
+        name: AttachText,
+    },
+    /// `kprobe` and `kretprobe` of a function.
+    Kprobe {
+        /// Whether it is a `kretprobe`.
+        ret: bool,
+        /// Module or pattern.
+        module: Option<AttachText>,
+        /// Function or pattern.
+        function: AttachText,
+        /// Bytes from its start.
+        offset: u64,
+    },
+    /// `kprobe` of an address.
+    KprobeAddress(u64),
+    /// `fentry` and `fexit` of a kernel function.
+    Fentry {
+        /// Whether it is a `fexit`.
+        exit: bool,
+        /// Module or pattern.
+        module: Option<AttachText>,
+        /// Function or pattern.
+        function: AttachText,
+    },
+    /// `fentry:bpf:…` and `fexit:bpf:…`: a BPF program.
+    FentryBpf {
+        /// Whether it is a `fexit`.
+        exit: bool,
+        /// Id of the program.
+        prog_id: Option<u32>,
+        /// Name or pattern.
+        name: AttachText,
+    },
+    /// `uprobe` and `uretprobe`.
+    Uprobe {
+        /// Whether it is a `uretprobe`.
+        ret: bool,
+        /// Executable or library, absolute or to be searched; `None`: of the traced process.
+        path: Option<AttachText>,
+        /// Where in it.
+        place: UprobePlace,
+    },
+    /// `usdt`.
+    Usdt {
+        /// Executable or library; `None`: of the traced process.
+        path: Option<AttachText>,
+        /// Provider or pattern.
+        provider: Option<AttachText>,
+        /// Name or pattern.
+        name: AttachText,
+    },
+    /// `watchpoint:ADDRESS:LENGTH:MODE`.
+    Watchpoint {
+        /// Address.
+        address: u64,
+        /// Length in bytes: 1, 2, 4 or 8.
+        length: u8,
+        /// `r`, `w`, `x` in any combination that the kernel takes.
+        mode: String,
+    },
+    /// `iter:NAME[:PIN]`.
+    Iter {
+        /// Kind of iterator, as `task_file`.
+        name: String,
+        /// Path to pin it at, relative to `/sys/fs/bpf`.
+        pin: Option<String>,
+    },
+}
+
+/// The kind of BPF program a probe is compiled to; what its context looks like follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ProgramKind {
+    /// `begin`, `end`, `self`: raw tracepoint program run by `BPF_PROG_TEST_RUN`.
+    RawTracepointRun,
+    /// `test`, `bench`: XDP program run by `BPF_PROG_TEST_RUN`.
+    Xdp,
+    /// `interval`, `profile`, `software`, `hardware`, `watchpoint`: `bpf_perf_event_data`.
+    PerfEvent,
+    /// `tracepoint`: the record in the trace buffer.
+    Tracepoint,
+    /// `rawtracepoint`: `tp_btf`, an array of `u64` arguments.
+    TpBtf,
+    /// `kprobe`, `kretprobe`: `pt_regs`.
+    Kprobe,
+    /// `uprobe`, `uretprobe`, `usdt`: `pt_regs`.
+    Uprobe,
+    /// `fentry`: an array of `u64` arguments.
+    Fentry,
+    /// `fexit`: an array of `u64` arguments, then the return value.
+    Fexit,
+    /// `iter`: `bpf_iter__*`.
+    Iter,
+}
+
+/// A probe: one BPF program and the attach points it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeMeta {
+    /// Symbol of the program in the object.
+    pub program: String,
+    /// Kind of program.
+    pub kind: ProgramKind,
+    /// What to attach it to, in the order of the script.
+    pub targets: Vec<ProbeTarget>,
+    /// Name that the script gave the probe (`NAME=provider:…`).
+    pub name: Option<String>,
+    /// The attach points in the script.
+    pub place: SourceRange,
+    /// Instructions (index in the program) whose immediate is the number of the attached target.
+    /// Only used where the kernel has no attach cookies: the loader then loads a copy of the
+    /// program for each target. The numbers are the ones that [`crate::ValueLayout::ProbeName`] and
+    /// the cookies carry.
+    pub target_number_insns: Vec<u32>,
+    /// Whether the code depends on which target fired.
+    pub uses_target_number: bool,
+    /// Number of instructions.
+    pub n_insns: u32,
+}

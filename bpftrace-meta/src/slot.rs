@@ -1,0 +1,83 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{AttachText, Feature, ParamKind};
+
+/// Index of a slot in [`crate::Manifest::slots`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SlotId(pub u32);
+
+/// A place in the object's `.rodata` that the loader fills before load. The section is frozen by
+/// libbpf, so that the verifier sees a constant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSlot {
+    /// What to write.
+    pub value: HostValue,
+    /// In which form.
+    pub ty: SlotType,
+    /// Offset in bytes from the start of `.rodata`.
+    pub offset: u32,
+}
+
+/// The form of a slot's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotType {
+    /// Eight bytes, little-endian.
+    U64,
+    /// One byte, 0 or 1.
+    Bool,
+    /// `size` bytes, NUL-padded; longer text is cut to `size - 1` bytes.
+    Str {
+        /// Size in bytes, the NUL included.
+        size: u32,
+    },
+}
+
+/// A fact about the machine or the invocation, bound at start.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum HostValue {
+    /// Positional parameter `$index` (from 1), as an integer or as text.
+    Param {
+        /// Which one, from 1.
+        index: u32,
+        /// How the script uses it.
+        kind: ParamKind,
+    },
+    /// `$#`.
+    ParamCount,
+    /// A named parameter (`getopt`): index into [`crate::Manifest::named_params`].
+    NamedParam(u32),
+    /// Address of a kernel symbol, from `/proc/kallsyms`.
+    KernelSymbol(String),
+    /// Address of a symbol in the executable that the probe is attached to.
+    UserSymbol {
+        /// The executable, as in the attach point.
+        path: AttachText,
+        /// The symbol.
+        name: String,
+    },
+    /// Id of a cgroup v2 directory.
+    CgroupId(String),
+    /// `-p PID` or the pid of the `-c` child; 0 without either. Probe types that cannot be attached
+    /// to one process compare with it.
+    TargetPid,
+    /// Pid of the `-c` child; 0 without one.
+    ChildPid,
+    /// Device of the pid namespace bpftrace runs in; 0 in the initial one.
+    PidNamespaceDev,
+    /// Inode of the pid namespace bpftrace runs in; 0 in the initial one.
+    PidNamespaceIno,
+    /// Number of possible CPUs.
+    NumCpus,
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`) at the start of the session.
+    StartTime,
+    /// Nanoseconds to add to boot time to get TAI.
+    TaiOffset,
+    /// Whether the kernel has a feature.
+    Feature(Feature),
+    /// Size of a memory page in bytes.
+    PageSize,
+    /// Whether run-time warnings are reported (not with `--no-warnings`).
+    WarningsOn,
+    /// Whether reads and map look-ups that fail are reported (`-k`).
+    ExtraWarningsOn,
+}
