@@ -1,1 +1,22 @@
-//! Syntax tree and types to a typed program.
+//! Semantic analysis: a [`bpftrace_ast`] syntax tree and a [`TypeSource`] in, a [`TypedProgram`] and
+//! diagnostics out.
+//!
+//! In the typed program every name is resolved, every expression has a type, conversions are
+//! explicit, and what depends on the machine is a slot or an attach point as written. This crate
+//! must not know BPF instructions, libbpf, `/proc`, `/sys`, the kernel's version, or how the
+//! program will be started: the same script and the same types give the same typed program on
+//! every machine.
+//!
+//! Read [`TypedProgram`] first, then [`Ty`] and [`TypeTable`], then [`TypeSource`].
+#![forbid(unsafe_code)]
+
+mod ty;
+mod typed;
+mod typeinfo;
+
+pub use ty::{
+    AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef, StructId, Ty,
+    TypeTable,
+};
+pub use typed::*;
+pub use typeinfo::{FormatField, FunctionInfo, RawMember, RawParam, RawType, TypeRef, TypeSource};
