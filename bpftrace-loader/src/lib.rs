@@ -1,1 +1,3 @@
 //! Binds, loads, attaches and prints an artifact.
+
+pub mod print;
