@@ -19,4 +19,7 @@ pub use ty::{
     TypeTable,
 };
 pub use typed::*;
-pub use typeinfo::{FormatField, FunctionInfo, RawMember, RawParam, RawType, TypeRef, TypeSource};
+pub use typeinfo::{
+    FormatField, FunctionInfo, KernelFiles, KernelTypes, RawMember, RawParam, RawType, TypeRef,
+    TypeSource, parse_format, wildcard_matches,
+};

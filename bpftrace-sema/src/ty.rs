@@ -311,7 +311,7 @@ impl TypeTable {
                 // Packed structs and structs that are not completed: what the size allows.
                 [natural.max(1), 8, 4, 2, 1]
                     .into_iter()
-                    .find(|a| def.size % a == 0 && *a <= natural.max(1))
+                    .find(|a| def.size.is_multiple_of(*a) && *a <= natural.max(1))
                     .unwrap_or(1)
             }
             Ty::Tuple(elements) => elements.iter().map(|t| self.align(t)).max().unwrap_or(1),
