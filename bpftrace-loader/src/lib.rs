@@ -1,3 +1,4 @@
 //! Binds, loads, attaches and prints an artifact.
 
+mod ffi;
 pub mod print;

@@ -42,4 +42,4 @@ pub use script::{
 };
 pub use slot::{HostSlot, HostValue, SlotId, SlotType};
 pub use source::{SourceMeta, SourceRange};
-pub use value::{EnumId, EnumMeta, FieldLayout, ValueLayout};
+pub use value::{EnumId, EnumMeta, FieldLayout, TimeMode, ValueLayout};

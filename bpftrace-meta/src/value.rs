@@ -26,6 +26,20 @@ pub struct FieldLayout {
     pub layout: ValueLayout,
 }
 
+/// Which clock a [`ValueLayout::Timestamp`] was read from: the value of its `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u32)]
+pub enum TimeMode {
+    /// `CLOCK_MONOTONIC`; cannot be turned into a date.
+    Monotonic = 0,
+    /// `CLOCK_BOOTTIME`.
+    Boot = 1,
+    /// `CLOCK_TAI` of the kernel, printed as nanoseconds since 1970.
+    Tai = 2,
+    /// Boot time plus an offset bound at start, printed as nanoseconds since 1970.
+    SwTai = 3,
+}
+
 /// How to read a value back from bytes that a BPF program wrote: map keys and values, event
 /// arguments. All integers are little-endian (the only byte order supported); elements are read
 /// from unaligned memory.
@@ -121,7 +135,7 @@ pub enum ValueLayout {
     Inet,
     /// `u64` user id; prints as a user name.
     Username,
-    /// `u64` nanoseconds since boot (or as `mode` says), `u32` mode, `u32` index into
+    /// `u64` nanoseconds of the clock that `mode` names, `u32` mode (a [`TimeMode`]), `u32` index into
     /// [`crate::Manifest::time_formats`].
     Timestamp,
     /// Six bytes.
@@ -144,12 +158,13 @@ impl ValueLayout {
             }
             Self::Pointer | Self::KernelSymbol | Self::Username | Self::ProbeName => 8,
             Self::Str { size } | Self::Tuple { size, .. } | Self::Record { size, .. } => *size,
-            Self::Buffer { capacity } => 4 + capacity,
-            Self::Array { count, stride, .. } => count * stride,
+            Self::Buffer { capacity } => capacity.saturating_add(4),
+            Self::Array { count, stride, .. } => count.saturating_mul(*stride),
             Self::UserSymbol | Self::Timestamp | Self::CgroupPath => 16,
-            Self::KernelStack { limit, .. } => 8 + 8 * limit,
+            Self::KernelStack { limit, .. } => limit.saturating_mul(8).saturating_add(8),
             Self::UserStack { mode, limit } => {
-                16 + if *mode == StackMode::BuildId { 32 } else { 8 } * limit
+                let frame = if *mode == StackMode::BuildId { 32 } else { 8 };
+                limit.saturating_mul(frame).saturating_add(16)
             }
             Self::Inet => 24,
             Self::MacAddress => 6,
