@@ -4,6 +4,9 @@
 //! is wrong. Positional parameters stay holes in the text, to be filled where the program starts; so a text that a
 //! number is expected in may turn out to be a [`Number::Hole`].
 
+mod split;
+mod view;
+
 use crate::source::Span;
 
 /// One attach point of a probe.
