@@ -18,12 +18,14 @@ mod config;
 mod event;
 mod format;
 mod map;
+mod perf_event;
 mod probe;
 mod require;
 mod script;
 mod slot;
 mod source;
 mod value;
+mod wildcard;
 
 pub use artifact::{Artifact, DecodeError, SECTION_NAME};
 pub use config::{CacheUserSymbols, MissingProbes, RunConfig, StackMode};
@@ -32,6 +34,7 @@ pub use event::{
 };
 pub use format::{Conversion, FormatPiece, FormatSpec, Length};
 pub use map::{AggKind, MapId, MapMeta, MapRole, MapSize, MapValue, TseriesAgg};
+pub use perf_event::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS};
 pub use probe::{
     AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, TextPart, UprobePlace,
 };
@@ -43,3 +46,4 @@ pub use script::{
 pub use slot::{HostSlot, HostValue, SlotId, SlotType};
 pub use source::{SourceMeta, SourceRange};
 pub use value::{EnumId, EnumMeta, FieldLayout, TimeMode, ValueLayout};
+pub use wildcard::wildcard_match;

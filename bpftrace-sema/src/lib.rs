@@ -21,5 +21,5 @@ pub use ty::{
 pub use typed::*;
 pub use typeinfo::{
     FormatField, FunctionInfo, KernelFiles, KernelTypes, RawMember, RawParam, RawType, TypeRef,
-    TypeSource, parse_format, wildcard_matches,
+    TypeSource, parse_format,
 };

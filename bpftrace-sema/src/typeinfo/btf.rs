@@ -2,11 +2,11 @@
 
 use std::cell::OnceCell;
 
+use bpftrace_meta::wildcard_match as matches;
 use btf_rs::{Btf, BtfType, Type};
 
 use super::{
     FormatField, FunctionInfo, RawMember, RawParam, RawType, TypeRef, TypeSource, parse_format,
-    wildcard::matches,
 };
 
 /// The files that [`KernelTypes`] reads, each when it is first needed. Whoever implements it decides

@@ -2,11 +2,9 @@
 
 mod btf;
 mod tracefs_format;
-mod wildcard;
 
 pub use btf::{KernelFiles, KernelTypes};
 pub use tracefs_format::parse_format;
-pub use wildcard::matches as wildcard_matches;
 
 /// A type in a [`TypeSource`]: which object (0 is vmlinux), and its number there. 0 is `void`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,9 +1,7 @@
-//! The one wildcard of attach points.
-
 /// Whether a text matches a pattern in which `*` stands for any sequence of characters and
 /// everything else for itself. Linear in the length of the text for each `*`.
 #[must_use]
-pub fn matches(pattern: &str, text: &str) -> bool {
+pub fn wildcard_match(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or("");
     let Some(mut rest) = text.strip_prefix(first) else {
@@ -23,7 +21,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::wildcard_match;
 
     #[test]
     fn star_is_any_sequence() {
@@ -39,7 +37,7 @@ mod tests {
             ("**x", "x", true),
             ("?", "x", false),
         ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+            assert_eq!(wildcard_match(pattern, text), expected, "{pattern} {text}");
         }
     }
 }
