@@ -17,6 +17,9 @@ impl AttachPoint {
             ProviderName::Wildcard => {
                 Err(self.errors(vec![format!("No probe type matched for {written}")]))
             }
+            ProviderName::Unknown if written.is_empty() => {
+                Err(self.errors(vec!["No attach points for probe".to_owned()]))
+            }
             ProviderName::Unknown | ProviderName::Hole => {
                 Err(self.errors(vec![format!("Invalid probe type: {written}")]))
             }

@@ -76,6 +76,8 @@ impl Parser<'_> {
                     self.cursor.span(token),
                     "unterminated string",
                 );
+                // What closes the statement is probably in the string; that it is missing is no news.
+                self.last_failure = Some(self.peek().start as u32);
                 break;
             };
             let (byte, len) = self.escape(escape, escape_at);
