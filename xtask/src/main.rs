@@ -5,18 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::guest::kernel::Kernel;
+use crate::runtime::Selection;
+use crate::runtime::case::Mode;
 use crate::static_build::Quality;
 use crate::workspace::Workspace;
 
 mod command;
 mod guest;
 mod run;
+mod runtime;
 mod setup;
 mod static_build;
 mod workspace;
@@ -60,13 +64,66 @@ enum TaskArgs {
         #[arg(last = true, required = true)]
         line: Vec<String>,
     },
+    /// Run the cases under tests/runtime in guests.
+    RuntimeTest {
+        /// The kernels; all four by default.
+        #[arg(long)]
+        kernel: Vec<Kernel>,
+        /// Run programs directly, ahead-of-time compiled, or both ways.
+        #[arg(long, default_value = "both")]
+        mode: ModeArg,
+        /// Only cases in whose FILE.NAME this occurs.
+        #[arg(long)]
+        filter: Option<String>,
+        /// Also say what passed, and what was skipped and why.
+        #[arg(long, short)]
+        verbose: bool,
+        /// Test this executable and build none.
+        #[arg(long)]
+        bpftrace: Option<PathBuf>,
+        /// Build quickly, as build-static does.
+        #[arg(long)]
+        fast: bool,
+    },
     /// What runs inside a guest.
     #[command(hide = true)]
     Agent,
 }
 
-fn main() -> Result<ExitCode> {
-    let status = match Args::parse().task {
+/// Ways to run a program, on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ModeArg {
+    /// Compile and run.
+    Direct,
+    /// Write an executable and run that.
+    Aot,
+    /// First the one, then the other.
+    Both,
+}
+
+impl ModeArg {
+    fn modes(self) -> Vec<Mode> {
+        match self {
+            ModeArg::Direct => vec![Mode::Direct],
+            ModeArg::Aot => vec![Mode::Aot],
+            ModeArg::Both => vec![Mode::Direct, Mode::Aot],
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match task(Args::parse().task) {
+        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(255)),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does a task and returns the exit status.
+fn task(task: TaskArgs) -> Result<i32> {
+    match task {
         TaskArgs::Agent => guest::agent::run().map(|()| 0),
         TaskArgs::SetUp => setup::set_up().map(|()| 0),
         TaskArgs::BuildStatic { fast } => {
@@ -75,10 +132,41 @@ fn main() -> Result<ExitCode> {
             println!("{}\n{}", built.bpftrace.display(), built.aotrt.display());
             Ok(0)
         }
+        TaskArgs::RuntimeTest {
+            kernel,
+            mode,
+            filter,
+            verbose,
+            bpftrace,
+            fast,
+        } => {
+            let workspace = Workspace::find()?;
+            setup::set_up()?;
+            let bpftrace = match bpftrace {
+                Some(path) => path,
+                None => {
+                    let quality = if fast { Quality::Fast } else { Quality::Full };
+                    static_build::build(&workspace, quality)?.bpftrace
+                }
+            };
+            let kernels = if kernel.is_empty() {
+                Kernel::ALL.to_vec()
+            } else {
+                kernel
+            };
+            let selection = Selection {
+                kernels,
+                modes: mode.modes(),
+                filter,
+                verbose,
+            };
+            let totals = runtime::run(&workspace, &bpftrace, &selection)?;
+            println!("{totals}");
+            Ok(i32::from(totals.failed > 0))
+        }
         TaskArgs::Run { guest, words } => run::run(&Workspace::find()?, guest, &words),
         TaskArgs::Guest { kernel, line } => {
             run::guest_line(&Workspace::find()?, kernel, &line.join(" "))
         }
-    }?;
-    Ok(ExitCode::from(u8::try_from(status).unwrap_or(255)))
+    }
 }

@@ -152,7 +152,9 @@ impl Guest {
         let text = |name: &str| {
             let bytes = fs::read(self.folder.join(name)).unwrap_or_default();
             let tail = &bytes[bytes.len().saturating_sub(CONSOLE_TAIL)..];
-            String::from_utf8_lossy(tail).replace('\r', "")
+            let text = String::from_utf8_lossy(tail).replace('\r', "");
+            // The firmware clears the screen before the kernel starts.
+            text.rsplit("\x1b[2J").next().unwrap_or_default().to_owned()
         };
         let why = format!(
             "{what}; its console ends with:\n{}{}",
@@ -184,9 +186,6 @@ pub(crate) fn run_line(
         input: with_input,
     };
     let mut guest = Guest::boot(kernel, &[task], files)?;
-    if with_input && let Some(orders) = guest.orders() {
-        super::terminal::pass_input(orders)?;
-    }
     loop {
         let (report, payload) = match guest.next() {
             Ok(report) => report,
@@ -200,6 +199,12 @@ pub(crate) fn run_line(
             }
             Report::Stderr => std::io::stderr().write_all(&payload)?,
             Report::Status(status) => return Ok(status),
+            // What is sent before the guest listens would be lost.
+            Report::Started { .. } if with_input => {
+                if let Some(orders) = guest.orders() {
+                    super::terminal::pass_input(orders)?;
+                }
+            }
             Report::Hello(_) | Report::Started { .. } | Report::Outcome(_) => {}
             Report::End => bail!("the guest ended without a status"),
         }

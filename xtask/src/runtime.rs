@@ -1,0 +1,157 @@
+//! Runtime tests: cases as data, run in guests, each directly and ahead-of-time compiled.
+//!
+//! ```text
+//!   tests/runtime/*.toml ─▶ case ─▶ plan (what to run, what to skip and why)
+//!                                     │ tasks
+//!                                   guest ─▶ outcomes ─▶ expect (verdicts) ─▶ report
+//! ```
+//!
+//! The form of a case file is described in `tests/runtime/README.md`.
+
+pub(crate) mod case;
+mod expect;
+mod plan;
+mod portable;
+mod programs;
+mod report;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use crate::guest::kernel::Kernel;
+use crate::guest::machine::Guest;
+use crate::guest::protocol::{Outcome, Report, Task};
+use crate::guest::rootfs::GuestFile;
+use crate::workspace::Workspace;
+use case::Mode;
+use plan::{Plan, Step};
+pub(crate) use report::Totals;
+use report::{Results, Status};
+
+/// How many guests run at a time: each has two processors, which are emulated by two threads.
+const GUESTS: usize = 2;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    /// The kernels.
+    pub(crate) kernels: Vec<Kernel>,
+    /// The ways to run each case.
+    pub(crate) modes: Vec<Mode>,
+    /// Only cases in whose `file.name` this occurs.
+    pub(crate) filter: Option<String>,
+    /// Also say what passed and what was skipped.
+    pub(crate) verbose: bool,
+}
+
+/// Runs what is selected with this executable; prints failures and a summary for each kernel,
+/// and leaves results in the target directory.
+pub(crate) fn run(workspace: &Workspace, bpftrace: &Path, selection: &Selection) -> Result<Totals> {
+    let cases = case::load_all(&workspace.root.join("tests/runtime"))?;
+    let mut files = programs::build(workspace)?;
+    files.push(GuestFile {
+        from: bpftrace.to_owned(),
+        to: plan::BPFTRACE.to_owned(),
+    });
+    let mut plan = Plan::new(&cases, selection);
+    files.extend(portable::build(workspace, bpftrace, &mut plan)?);
+
+    let results = Results::new(selection.verbose);
+    let kernels = Mutex::new(VecDeque::from(selection.kernels.clone()));
+    let next_kernel = || kernels.lock().ok()?.pop_front();
+    let outcome: Result<Vec<()>> = thread::scope(|scope| {
+        let work = || {
+            while let Some(kernel) = next_kernel() {
+                run_on(kernel, &plan, &files, &results)
+                    .with_context(|| format!("kernel {kernel}"))?;
+            }
+            anyhow::Ok(())
+        };
+        let workers: Vec<_> = (0..GUESTS).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().expect("a worker does not panic"))
+            .collect()
+    });
+    outcome?;
+    results.write(&workspace.target.join("runtime-results"), &selection.modes)
+}
+
+/// Runs all steps for one kernel, in as many guests as it takes: a guest that dies or hangs fails
+/// the case under way, and another one takes up the rest.
+fn run_on(kernel: Kernel, plan: &Plan<'_>, files: &[GuestFile], results: &Results) -> Result<()> {
+    let mut steps: VecDeque<&Step<'_>> = VecDeque::new();
+    for step in plan.steps.iter().filter(|step| step.kernel == kernel) {
+        match &step.skip {
+            Some(why) => results.add(step, Status::Skip, why, 0),
+            None => steps.push_back(step),
+        }
+    }
+    while !steps.is_empty() {
+        let job: Vec<Task> = steps
+            .iter()
+            .map(|step| Task::Case(Box::new(step.task.clone())))
+            .collect();
+        let End::Died { why, started } = run_guest(kernel, &job, files, &mut steps, results)?
+        else {
+            break;
+        };
+        if let Some(step) = steps.pop_front() {
+            results.add(step, Status::Fail, &why, 0);
+        }
+        if !started {
+            for step in steps.drain(..) {
+                results.add(step, Status::Fail, "the guest did not start", 0);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How a guest ended.
+enum End {
+    /// It did its whole job.
+    Finished,
+    /// It died or hung; `started` if that was after the start of a case.
+    Died { why: String, started: bool },
+}
+
+fn run_guest(
+    kernel: Kernel,
+    job: &[Task],
+    files: &[GuestFile],
+    steps: &mut VecDeque<&Step<'_>>,
+    results: &Results,
+) -> Result<End> {
+    let mut guest = Guest::boot(kernel, job, files)?;
+    let mut started = false;
+    loop {
+        match guest.next() {
+            Ok((Report::Started { .. }, _)) => started = true,
+            Ok((Report::Outcome(outcome), _)) => {
+                if let Some(step) = steps.pop_front() {
+                    judge(step, &outcome, results);
+                }
+            }
+            Ok((Report::End, _)) => return Ok(End::Finished),
+            Ok(_) => {}
+            Err(gone) => {
+                return Ok(End::Died {
+                    why: gone.why,
+                    started,
+                });
+            }
+        }
+    }
+}
+
+fn judge(step: &Step<'_>, outcome: &Outcome, results: &Results) {
+    match expect::judge(step.case, outcome) {
+        Ok(()) => results.add(step, Status::Pass, "", outcome.took),
+        Err(why) => results.add(step, Status::Fail, &why, outcome.took),
+    }
+}
