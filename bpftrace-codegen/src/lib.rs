@@ -27,6 +27,7 @@ pub mod pipeline;
 pub mod symbols;
 
 mod error;
+mod midend;
 
 pub use dump::{DumpStages, Dumps};
 pub use error::CodegenError;

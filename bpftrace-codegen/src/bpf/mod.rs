@@ -15,9 +15,24 @@
 //!
 //! What the producer of the CLIF must know is written down in [`crate::symbols`].
 
+mod disasm;
+mod emit;
+mod frame;
+mod insn;
+mod lower;
+mod regalloc;
+mod regs;
+mod vcode;
+
 use cranelift_codegen::ir::Function;
 
-use crate::symbols::Symbol;
+use crate::midend;
+
+pub use disasm::disassemble;
+pub use insn::{
+    AluOp, AtomicOp, Endian, Insn, JmpOp, PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_NONE, Size, Src, Width,
+};
+pub use regs::Reg;
 
 /// What the back end is asked to do besides compiling.
 #[derive(Clone, Debug)]
@@ -176,10 +191,24 @@ pub fn compile_function(
     func: Function,
     options: &BackendOptions,
 ) -> Result<CompiledFunction, BackendError> {
-    let _ = (options, Symbol::Map(0));
-    Err(BackendError::Unsupported {
-        what: "the back end is being built".to_owned(),
-        insn: func.name.to_string(),
-        srcloc: None,
+    let context = midend::optimize(func, options)?;
+    let clif_opt = options
+        .dump_clif_opt
+        .then(|| context.func.display().to_string());
+    let vcode = lower::lower(&context)?;
+    let vcode_text = options.dump_vcode.then(|| vcode.to_string());
+    let allocation = regalloc::allocate(&vcode, options.verify)?;
+    let slots = emit::used_slots(&vcode);
+    let n_spills = allocation.output.num_spillslots;
+    let is_used = |slot| slots.binary_search(&slot).is_ok();
+    let frame = frame::Frame::new(&context.func, is_used, n_spills, options.stack_limit)?;
+    let emitted = emit::emit(&vcode, &allocation, &frame)?;
+    Ok(CompiledFunction {
+        code: emitted.code,
+        relocs: emitted.relocs,
+        lines: emitted.lines,
+        stack_size: frame.size,
+        clif_opt,
+        vcode: vcode_text,
     })
 }

@@ -1,0 +1,609 @@
+//! Emission: allocated [`VCode`] to instructions, relocations and source positions.
+//!
+//! Blocks keep their order. A block that turned out to hold nothing but a jump is skipped, and
+//! everybody jumps to where it leads; a jump to what comes next is left out. So no instruction is
+//! emitted that cannot be reached, which the verifier would refuse.
+
+use cranelift_codegen::ir::StackSlot;
+use regalloc2::{Allocation as Loc, Edit, Inst, InstOrEdit, InstRange};
+
+use super::frame::Frame;
+use super::insn::{AluOp, AtomicOp, Insn, PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_NONE, Size, Src, Width};
+use super::regalloc::Allocation;
+use super::regs::Reg;
+use super::vcode::{Addr, Base, BlockIdx, Callee, Cond, Offset, VCode, VInsn, VSrc, Wide};
+use super::{BackendError, PatchField, Reloc, RelocKind};
+
+/// What emission yields.
+#[derive(Default)]
+pub(super) struct Emitted {
+    pub(super) code: Vec<u8>,
+    pub(super) relocs: Vec<Reloc>,
+    pub(super) lines: Vec<(u32, u32)>,
+}
+
+/// Whether the code refers to a stack slot.
+pub(super) fn used_slots(vcode: &VCode) -> Vec<StackSlot> {
+    let mut slots = Vec::new();
+    for (insn, _) in vcode.blocks.iter().flat_map(|block| &block.insns) {
+        match insn {
+            VInsn::SlotAddr { slot, .. }
+            | VInsn::Load {
+                addr:
+                    Addr {
+                        base: Base::Slot(slot),
+                        ..
+                    },
+                ..
+            }
+            | VInsn::Store {
+                addr:
+                    Addr {
+                        base: Base::Slot(slot),
+                        ..
+                    },
+                ..
+            }
+            | VInsn::Atomic {
+                addr:
+                    Addr {
+                        base: Base::Slot(slot),
+                        ..
+                    },
+                ..
+            }
+            | VInsn::AtomicFetch {
+                addr:
+                    Addr {
+                        base: Base::Slot(slot),
+                        ..
+                    },
+                ..
+            }
+            | VInsn::CmpXchg {
+                addr:
+                    Addr {
+                        base: Base::Slot(slot),
+                        ..
+                    },
+                ..
+            } => slots.push(*slot),
+            _ => {}
+        }
+    }
+    slots.sort_unstable();
+    slots.dedup();
+    slots
+}
+
+/// Emits a whole function.
+pub(super) fn emit(
+    vcode: &VCode,
+    allocation: &Allocation,
+    frame: &Frame,
+) -> Result<Emitted, BackendError> {
+    let n_blocks = vcode.blocks.len();
+    let mut emitter = Emitter {
+        vcode,
+        allocation,
+        frame,
+        out: Emitted::default(),
+        labels: vec![None; n_blocks],
+        fixups: Vec::new(),
+        forward: Vec::new(),
+        srcloc: !0,
+    };
+    emitter.forward = emitter.jump_targets();
+    let order: Vec<BlockIdx> = (0..n_blocks as BlockIdx)
+        .filter(|&block| emitter.forward[block as usize] == block)
+        .collect();
+    for (nth, &block) in order.iter().enumerate() {
+        emitter.block(block, order.get(nth + 1).copied())?;
+    }
+    emitter.resolve_jumps()?;
+    Ok(emitter.out)
+}
+
+struct Emitter<'a> {
+    vcode: &'a VCode,
+    allocation: &'a Allocation,
+    frame: &'a Frame,
+    out: Emitted,
+    /// Where each block starts, in slots.
+    labels: Vec<Option<u32>>,
+    /// Jumps whose offset is still to be filled in: their slot, and where they lead.
+    fixups: Vec<(u32, BlockIdx)>,
+    /// For each block the one to jump to in its place.
+    forward: Vec<BlockIdx>,
+    srcloc: u32,
+}
+
+/// The allocations of one instruction, read in the order in which they were declared.
+struct Regs<'a>(std::slice::Iter<'a, Loc>);
+
+impl Regs<'_> {
+    fn next(&mut self) -> Result<Reg, BackendError> {
+        self.0
+            .next()
+            .and_then(|alloc| alloc.as_reg())
+            .map(Reg::from_preg)
+            .ok_or_else(|| BackendError::Regalloc("an operand has no register".to_owned()))
+    }
+}
+
+impl Emitter<'_> {
+    fn slot_idx(&self) -> u32 {
+        (self.out.code.len() / 8) as u32
+    }
+
+    fn insns(&self, block: BlockIdx) -> InstRange {
+        let starts = &self.allocation.starts;
+        let block = block as usize;
+        InstRange::new(Inst::new(starts[block]), Inst::new(starts[block + 1]))
+    }
+
+    /// The edits and instructions of a block, in order.
+    fn items(&self, block: BlockIdx) -> impl Iterator<Item = InstOrEdit<'_>> {
+        let output = &self.allocation.output;
+        let range = self.insns(block);
+        let first = regalloc2::ProgPoint::before(range.first());
+        let start = output.edits.partition_point(|(point, _)| *point < first);
+        let mut edits = output.edits[start..].iter().peekable();
+        let mut next = range.first();
+        std::iter::from_fn(move || {
+            if next.index() > range.last().index() {
+                return None;
+            }
+            let point = regalloc2::ProgPoint::before(next);
+            if let Some((_, edit)) = edits.next_if(|(at, _)| *at <= point) {
+                return Some(InstOrEdit::Edit(edit));
+            }
+            let inst = next;
+            next = next.next();
+            Some(InstOrEdit::Inst(inst))
+        })
+    }
+
+    /// For each block, the block that it amounts to: itself unless it does nothing but jump.
+    fn jump_targets(&self) -> Vec<BlockIdx> {
+        let n_blocks = self.vcode.blocks.len();
+        let mut forward: Vec<BlockIdx> = (0..n_blocks as BlockIdx).collect();
+        for block in (1..n_blocks).rev() {
+            let VInsn::Jump = self.vcode.blocks[block].insns[0].0 else {
+                continue;
+            };
+            let is_empty = self.items(block as BlockIdx).all(|item| match item {
+                InstOrEdit::Edit(Edit::Move { from, to }) => from == to,
+                InstOrEdit::Inst(_) => true,
+            });
+            let target = forward[self.vcode.blocks[block].succs[0].target as usize];
+            if is_empty && target as usize != block {
+                forward[block] = target;
+            }
+        }
+        // A backward jump may lead to a block that was forwarded after it. There are no rings: the
+        // first block of one was the last to be looked at, and stayed.
+        for block in 0..n_blocks {
+            let mut target = forward[block];
+            while forward[target as usize] != target {
+                target = forward[target as usize];
+            }
+            forward[block] = target;
+        }
+        forward
+    }
+
+    fn block(&mut self, block: BlockIdx, next: Option<BlockIdx>) -> Result<(), BackendError> {
+        self.labels[block as usize] = Some(self.slot_idx());
+        let vcode = self.vcode;
+        let start = self.insns(block).first().index();
+        let items: Vec<Item> = self.items(block).map(Item::from).collect();
+        for item in items {
+            match item {
+                Item::Move { from, to } => self.edit(from, to)?,
+                Item::Inst(inst) => {
+                    let (insn, srcloc) = &vcode.blocks[block as usize].insns[inst.index() - start];
+                    self.srcloc = *srcloc;
+                    self.insn(block, insn, inst, next)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, insn: Insn) {
+        let idx = self.slot_idx();
+        if self
+            .out
+            .lines
+            .last()
+            .is_none_or(|&(_, srcloc)| srcloc != self.srcloc)
+            && self.srcloc != !0
+        {
+            self.out
+                .lines
+                .push((if self.out.lines.is_empty() { 0 } else { idx }, self.srcloc));
+        }
+        insn.encode(&mut self.out.code);
+    }
+
+    fn reloc(&mut self, kind: RelocKind) {
+        let insn_idx = self.slot_idx();
+        self.out.relocs.push(Reloc { insn_idx, kind });
+    }
+
+    fn patch(&mut self, patch: u32, field: PatchField) {
+        self.reloc(RelocKind::Patch { patch, field });
+    }
+
+    /// A move, spill or reload that register allocation asked for.
+    fn edit(&mut self, from: Loc, to: Loc) -> Result<(), BackendError> {
+        if from == to {
+            return Ok(());
+        }
+        let insn = match (from.as_reg(), to.as_reg(), from.as_stack(), to.as_stack()) {
+            (Some(from), Some(to), ..) => mov(Reg::from_preg(to), Reg::from_preg(from)),
+            (Some(from), _, _, Some(to)) => Insn::Store {
+                size: Size::Dw,
+                base: Reg::FP,
+                off: self.frame.spill(to.index()),
+                src: Src::Reg(Reg::from_preg(from)),
+            },
+            (_, Some(to), Some(from), _) => Insn::Load {
+                size: Size::Dw,
+                dst: Reg::from_preg(to),
+                base: Reg::FP,
+                off: self.frame.spill(from.index()),
+            },
+            _ => return Err(BackendError::Regalloc(format!("move from {from} to {to}"))),
+        };
+        self.push(insn);
+        Ok(())
+    }
+
+    /// A right operand; a patched constant becomes a relocation of the instruction about to be
+    /// pushed.
+    fn src(&mut self, src: VSrc, regs: &mut Regs<'_>) -> Result<Src, BackendError> {
+        Ok(match src {
+            VSrc::Reg(_) => Src::Reg(regs.next()?),
+            VSrc::Imm(imm) => Src::Imm(imm),
+            VSrc::Patch(patch) => {
+                self.patch(patch, PatchField::Imm32);
+                Src::Imm(0)
+            }
+        })
+    }
+
+    fn addr(&mut self, addr: &Addr, regs: &mut Regs<'_>) -> Result<(Reg, i16), BackendError> {
+        let (base, start) = match addr.base {
+            Base::Reg(_) => (regs.next()?, 0),
+            Base::Slot(slot) => (Reg::FP, self.frame.slot(slot, 0)),
+        };
+        let offset = match addr.offset {
+            Offset::Const(offset) => i32::from(offset),
+            Offset::Patch(patch) => {
+                self.patch(patch, PatchField::Offset);
+                0
+            }
+        };
+        let sum = start + offset;
+        match i16::try_from(sum) {
+            Ok(offset) => Ok((base, offset)),
+            Err(_) => Err(BackendError::Unsupported {
+                what: "an access far outside of a stack slot".to_owned(),
+                insn: format!("r10 {sum:+}"),
+                srcloc: (self.srcloc != !0).then_some(self.srcloc),
+            }),
+        }
+    }
+
+    fn insn(
+        &mut self,
+        block: BlockIdx,
+        insn: &VInsn,
+        inst: Inst,
+        next: Option<BlockIdx>,
+    ) -> Result<(), BackendError> {
+        let allocation = self.allocation;
+        let mut regs = Regs(allocation.output.inst_allocs(inst).iter());
+        match insn {
+            VInsn::Args { .. } => {}
+            VInsn::Alu { op, width, rhs, .. } => {
+                let dst = regs.next()?;
+                let src = self.src(*rhs, &mut regs)?;
+                self.push(Insn::Alu {
+                    op: *op,
+                    width: *width,
+                    dst,
+                    src,
+                });
+            }
+            VInsn::Mov { width, src, .. } => {
+                let src = self.src(*src, &mut regs)?;
+                let dst = regs.next()?;
+                if *width == Width::W32 || src != Src::Reg(dst) {
+                    self.push(Insn::Alu {
+                        op: AluOp::Mov,
+                        width: *width,
+                        dst,
+                        src,
+                    });
+                }
+            }
+            VInsn::Neg { width, .. } => {
+                let dst = regs.next()?;
+                self.push(Insn::Neg { width: *width, dst });
+            }
+            VInsn::ByteOrder { order, bits, .. } => {
+                let dst = regs.next()?;
+                self.push(Insn::ByteOrder {
+                    order: *order,
+                    bits: *bits,
+                    dst,
+                });
+            }
+            VInsn::LdImm64 { value, .. } => {
+                let dst = regs.next()?;
+                self.ld_imm64(dst, *value);
+            }
+            VInsn::SlotAddr { slot, offset, .. } => {
+                let dst = regs.next()?;
+                let imm = self.frame.slot(*slot, *offset);
+                self.push(mov(dst, Reg::FP));
+                let src = Src::Imm(imm);
+                self.push(Insn::Alu {
+                    op: AluOp::Add,
+                    width: Width::W64,
+                    dst,
+                    src,
+                });
+            }
+            VInsn::Load { size, addr, .. } => {
+                let (base, off) = self.addr(addr, &mut regs)?;
+                let dst = regs.next()?;
+                self.push(Insn::Load {
+                    size: *size,
+                    dst,
+                    base,
+                    off,
+                });
+            }
+            VInsn::Store { size, addr, src } => {
+                let (base, off) = self.addr(addr, &mut regs)?;
+                let src = self.src(*src, &mut regs)?;
+                self.push(Insn::Store {
+                    size: *size,
+                    base,
+                    off,
+                    src,
+                });
+            }
+            VInsn::Atomic {
+                op, width, addr, ..
+            } => {
+                let (base, off) = self.addr(addr, &mut regs)?;
+                let src = regs.next()?;
+                self.push(Insn::Atomic {
+                    op: *op,
+                    width: *width,
+                    base,
+                    off,
+                    src,
+                });
+            }
+            VInsn::AtomicFetch {
+                op, width, addr, ..
+            } => {
+                let src = regs.next()?;
+                let (base, off) = self.addr(addr, &mut regs)?;
+                self.push(Insn::Atomic {
+                    op: *op,
+                    width: *width,
+                    base,
+                    off,
+                    src,
+                });
+            }
+            VInsn::CmpXchg { width, addr, .. } => {
+                let _expected = regs.next()?;
+                let (base, off) = self.addr(addr, &mut regs)?;
+                let src = regs.next()?;
+                self.push(Insn::Atomic {
+                    op: AtomicOp::CmpXchg,
+                    width: *width,
+                    base,
+                    off,
+                    src,
+                });
+            }
+            VInsn::Select {
+                cond,
+                if_true,
+                if_false,
+                mov_width,
+                ..
+            } => {
+                let dst = regs.next()?;
+                let lhs = if cond.lhs == *if_true {
+                    dst
+                } else {
+                    regs.next()?
+                };
+                let rhs = self.src(cond.rhs, &mut regs)?;
+                let src = self.src(*if_false, &mut regs)?;
+                self.push(Insn::JumpIf {
+                    op: cond.op,
+                    width: cond.width,
+                    lhs,
+                    rhs,
+                    off: 1,
+                });
+                self.push(Insn::Alu {
+                    op: AluOp::Mov,
+                    width: *mov_width,
+                    dst,
+                    src,
+                });
+            }
+            VInsn::Call { callee, .. } => self.call(*callee),
+            VInsn::TrapIf { cond } => {
+                let (lhs, rhs) = (regs.next()?, self.src(cond.rhs, &mut regs)?);
+                let Cond { op, width, .. } = *cond;
+                match op.inverse() {
+                    Some(op) => self.push(Insn::JumpIf {
+                        op,
+                        width,
+                        lhs,
+                        rhs,
+                        off: 2,
+                    }),
+                    None => {
+                        self.push(Insn::JumpIf {
+                            op,
+                            width,
+                            lhs,
+                            rhs,
+                            off: 1,
+                        });
+                        self.push(Insn::Jump { off: 2 });
+                    }
+                }
+                self.trap();
+            }
+            VInsn::Jump => self.jump(self.succ(block, 0), next),
+            VInsn::Branch { cond } => {
+                let (lhs, rhs) = (regs.next()?, self.src(cond.rhs, &mut regs)?);
+                self.branch(block, cond, lhs, rhs, next);
+            }
+            VInsn::Ret { .. } => self.push(Insn::Exit),
+            VInsn::Trap => self.trap(),
+        }
+        Ok(())
+    }
+
+    fn trap(&mut self) {
+        let src = Src::Imm(0);
+        self.push(Insn::Alu {
+            op: AluOp::Mov,
+            width: Width::W32,
+            dst: Reg::R0,
+            src,
+        });
+        self.push(Insn::Exit);
+    }
+
+    fn ld_imm64(&mut self, dst: Reg, value: Wide) {
+        let (pseudo, value) = match value {
+            Wide::Const(value) => (PSEUDO_NONE, value),
+            Wide::SubprogAddr(func) => {
+                self.reloc(RelocKind::SubprogAddr(func));
+                (PSEUDO_FUNC, 0)
+            }
+            Wide::KfuncAddr(func) => {
+                self.reloc(RelocKind::KfuncAddr(func));
+                (PSEUDO_NONE, 0)
+            }
+            Wide::Map(map) => {
+                self.reloc(RelocKind::Map(map));
+                (PSEUDO_NONE, 0)
+            }
+            Wide::Data { section, offset } => {
+                self.reloc(RelocKind::Data { section, offset });
+                (PSEUDO_NONE, u64::from(offset))
+            }
+            Wide::Patch(patch) => {
+                self.patch(patch, PatchField::Imm64);
+                (PSEUDO_NONE, 0)
+            }
+        };
+        self.push(Insn::LdImm64 { dst, pseudo, value });
+    }
+
+    fn call(&mut self, callee: Callee) {
+        let (pseudo, imm) = match callee {
+            Callee::Helper(id) => (PSEUDO_NONE, id as i32),
+            Callee::Kfunc(func) => {
+                self.reloc(RelocKind::KfuncCall(func));
+                (PSEUDO_CALL, -1)
+            }
+            Callee::Subprog(func) => {
+                self.reloc(RelocKind::SubprogCall(func));
+                (PSEUDO_CALL, -1)
+            }
+        };
+        self.push(Insn::Call { pseudo, imm });
+    }
+
+    fn succ(&self, block: BlockIdx, nth: usize) -> BlockIdx {
+        self.forward[self.vcode.blocks[block as usize].succs[nth].target as usize]
+    }
+
+    fn jump(&mut self, target: BlockIdx, next: Option<BlockIdx>) {
+        if next != Some(target) {
+            self.fixups.push((self.slot_idx(), target));
+            self.push(Insn::Jump { off: 0 });
+        }
+    }
+
+    fn branch(&mut self, block: BlockIdx, cond: &Cond, lhs: Reg, rhs: Src, next: Option<BlockIdx>) {
+        let (then, otherwise) = (self.succ(block, 0), self.succ(block, 1));
+        if then == otherwise {
+            self.jump(then, next);
+            return;
+        }
+        let Cond { op, width, .. } = *cond;
+        let (op, target, rest) = match op.inverse() {
+            Some(inverse) if next == Some(then) => (inverse, otherwise, then),
+            _ => (op, then, otherwise),
+        };
+        self.fixups.push((self.slot_idx(), target));
+        self.push(Insn::JumpIf {
+            op,
+            width,
+            lhs,
+            rhs,
+            off: 0,
+        });
+        self.jump(rest, next);
+    }
+
+    fn resolve_jumps(&mut self) -> Result<(), BackendError> {
+        for &(at, target) in &self.fixups {
+            let target = self.labels[target as usize]
+                .ok_or_else(|| BackendError::Regalloc(format!("block {target} was not emitted")))?;
+            let distance = i64::from(target) - i64::from(at) - 1;
+            let offset =
+                i16::try_from(distance).map_err(|_| BackendError::JumpTooFar { distance })?;
+            let at = at as usize * 8;
+            self.out.code[at + 2..at + 4].copy_from_slice(&offset.to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// [`InstOrEdit`] without the borrow.
+enum Item {
+    Inst(Inst),
+    Move { from: Loc, to: Loc },
+}
+
+impl From<InstOrEdit<'_>> for Item {
+    fn from(item: InstOrEdit<'_>) -> Item {
+        match item {
+            InstOrEdit::Inst(inst) => Item::Inst(inst),
+            InstOrEdit::Edit(Edit::Move { from, to }) => Item::Move {
+                from: *from,
+                to: *to,
+            },
+        }
+    }
+}
+
+fn mov(dst: Reg, src: Reg) -> Insn {
+    Insn::Alu {
+        op: AluOp::Mov,
+        width: Width::W64,
+        dst,
+        src: Src::Reg(src),
+    }
+}
