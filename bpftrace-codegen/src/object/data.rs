@@ -75,6 +75,9 @@ impl DataSection {
         if self.kind == DataKind::Bss && init.iter().any(|&byte| byte != 0) {
             return Err(invalid("its initial value is not zero, in a .bss section"));
         }
+        if init.is_empty() {
+            return Err(invalid("it has no size"));
+        }
         let too_large = || invalid("the section exceeds 2 GiB");
         let offset = self
             .size

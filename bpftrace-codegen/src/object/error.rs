@@ -74,3 +74,23 @@ pub enum ObjectError {
     #[error("cannot write the object: {0}")]
     Elf(String),
 }
+
+/// Checks that a name is what the kernel takes for one: a C identifier of at most 127 bytes
+/// (`btf_name_valid_identifier` in kernel/bpf/btf.c, with the limit of kernels before 6.1).
+pub(super) fn check_identifier(what: &'static str, name: &str) -> Result<(), ObjectError> {
+    let mut bytes = name.bytes();
+    let starts_well = bytes
+        .next()
+        .is_some_and(|first| first == b'_' || first.is_ascii_alphabetic());
+    if starts_well
+        && bytes.all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+        && name.len() < 128
+    {
+        Ok(())
+    } else {
+        Err(ObjectError::InvalidName {
+            what,
+            name: name.to_owned(),
+        })
+    }
+}

@@ -27,12 +27,20 @@
 //! relocations are resolved by libbpf against the target's BTF, the others (fields of tracepoints)
 //! are reported as [`PatchSite`]s, and the loader rewrites the bytes of the file before it opens it.
 
+mod btf;
+mod btf_ext;
+mod btf_types;
 mod core_relo;
 mod data;
+mod elf;
 mod error;
 mod function;
+mod layout;
 mod maps;
+mod references;
+mod relocate;
 mod types;
+mod write;
 
 pub use core_relo::{CoreKind, CoreReloc, Patch};
 pub use data::{DataKind, DataSection, DataVar};
@@ -40,6 +48,7 @@ pub use error::ObjectError;
 pub use function::{ExternDef, ExternKind, FunctionDef, Placement, Signature, SourceLine};
 pub use maps::MapDef;
 pub use types::{Enumerator, Member, Type, TypeGraph, TypeRef};
+pub use write::write_object;
 
 use crate::bpf::PatchField;
 
@@ -102,14 +111,4 @@ pub struct PatchSite {
     /// The field to write: the `off` of 16 bits at byte 2 of the instruction, the `imm` of 32 bits at
     /// byte 4, or the two halves of a 64-bit value at bytes 4 and 12.
     pub field: PatchField,
-}
-
-/// Writes the object.
-///
-/// # Errors
-///
-/// See [`ObjectError`].
-pub fn write_object(spec: &ObjectSpec) -> Result<BpfObject, ObjectError> {
-    let _ = spec;
-    Err(ObjectError::Elf("the writer is being built".to_owned()))
 }
