@@ -75,10 +75,6 @@ pub fn write_object(spec: &ObjectSpec) -> Result<BpfObject, ObjectError> {
         symbols: &symbol_rows,
         patches: &patch_values,
     };
-    let with_lines = spec
-        .functions
-        .iter()
-        .any(|function| !function.lines.is_empty());
     let mut sections: Vec<ElfSection> = Vec::new();
     let mut infos: Vec<SectionInfo> = Vec::new();
     // In terms of sections, completed once the file is laid out.
@@ -94,10 +90,8 @@ pub fn write_object(spec: &ObjectSpec) -> Result<BpfObject, ObjectError> {
             let start = layout.places[row].offset;
             let relocated = relocator.relocate(function, start)?;
             info.functions.push((start, function_ids[row]));
-            if with_lines {
-                let lines = line_infos(&mut btf, start, &function.code, &function.lines);
-                info.lines.extend(lines);
-            }
+            let lines = line_infos(&mut btf, start, &function.code, &function.lines);
+            info.lines.extend(lines);
             info.core
                 .extend(relocated.core.into_iter().map(|core| CoreInfo {
                     insn_offset: start + core.insn_offset,
