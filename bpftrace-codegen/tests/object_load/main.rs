@@ -10,6 +10,9 @@ mod parts;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// A test's name, and what it does.
+type Test = (&'static str, fn() -> Result<(), String>);
+
 fn main() {
     let mut arguments = Arguments::from_args();
     // libbpf's settings belong to the process.
@@ -18,7 +21,6 @@ fn main() {
     if let Some(reason) = &unavailable {
         eprintln!("skipping all tests of loading: {reason}");
     }
-    type Test = (&'static str, fn() -> Result<(), String>);
     let tests: Vec<Test> = parts::TESTS.iter().chain(core::TESTS).copied().collect();
     let mut trials: Vec<Trial> = tests
         .into_iter()

@@ -6,10 +6,11 @@ use bpftrace_codegen::object::{
     Signature, Type,
 };
 
+use crate::Test;
 use crate::asm::*;
 use crate::kernel::{Object, load, write};
 
-pub(crate) const TESTS: &[(&str, fn() -> Result<(), String>)] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("map_and_rodata_slot", map_and_rodata_slot),
     ("ring_buffer", ring_buffer),
     ("subprograms", subprograms),
@@ -49,7 +50,11 @@ pub(crate) fn results(count: usize) -> DataSection {
     bss
 }
 
-fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, wanted: T) -> Result<(), String> {
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    got: T,
+    wanted: T,
+) -> Result<(), String> {
     if got == wanted {
         Ok(())
     } else {
