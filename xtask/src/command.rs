@@ -1,5 +1,6 @@
 //! Running other programs with a time limit, so that nothing here waits for ever.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -39,6 +40,27 @@ pub(crate) fn check(command: &mut Command, limit: Duration) -> Result<()> {
         bail!("{}: {status}", show(command));
     }
     Ok(())
+}
+
+/// Runs a command to its end like [`status`], passes its standard output on and also returns it.
+pub(crate) fn tee(command: &mut Command, limit: Duration) -> Result<(ExitStatus, String)> {
+    let (reader, writer) = std::io::pipe()?;
+    command.stdout(writer);
+    let copier = thread::spawn(move || {
+        let mut text = String::new();
+        for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
+    });
+    let status = status(command, limit);
+    // The command's own copy of the pipe would keep the reader waiting.
+    command.stdout(Stdio::null());
+    let text = copier.join().expect("copying does not panic");
+    Ok((status?, text))
 }
 
 /// What a quick command prints. Standard error passes through.

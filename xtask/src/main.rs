@@ -17,12 +17,14 @@ use crate::runtime::case::Mode;
 use crate::static_build::Quality;
 use crate::workspace::Workspace;
 
+mod bench;
 mod command;
 mod guest;
 mod run;
 mod runtime;
 mod setup;
 mod static_build;
+mod test;
 mod workspace;
 
 #[derive(Debug, Parser)]
@@ -85,6 +87,21 @@ enum TaskArgs {
         #[arg(long)]
         fast: bool,
     },
+    /// Run all the tests, as CI does: formatting, lints, unit tests, static build, runtime tests.
+    Test {
+        /// Build quickly, as build-static does.
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Measure times, memory, sizes and the cost of events, beside another bpftrace if there is one.
+    Bench {
+        /// How often everything is measured.
+        #[arg(long, default_value_t = 15)]
+        runs: usize,
+        /// The bpftrace to compare with; by default the one on PATH.
+        #[arg(long)]
+        peer: Option<PathBuf>,
+    },
     /// What runs inside a guest.
     #[command(hide = true)]
     Agent,
@@ -127,8 +144,7 @@ fn task(task: TaskArgs) -> Result<i32> {
         TaskArgs::Agent => guest::agent::run().map(|()| 0),
         TaskArgs::SetUp => setup::set_up().map(|()| 0),
         TaskArgs::BuildStatic { fast } => {
-            let quality = if fast { Quality::Fast } else { Quality::Full };
-            let built = static_build::build(&Workspace::find()?, quality)?;
+            let built = static_build::build(&Workspace::find()?, quality(fast))?;
             println!("{}\n{}", built.bpftrace.display(), built.aotrt.display());
             Ok(0)
         }
@@ -144,10 +160,7 @@ fn task(task: TaskArgs) -> Result<i32> {
             setup::set_up()?;
             let bpftrace = match bpftrace {
                 Some(path) => path,
-                None => {
-                    let quality = if fast { Quality::Fast } else { Quality::Full };
-                    static_build::build(&workspace, quality)?.bpftrace
-                }
+                None => static_build::build(&workspace, quality(fast))?.bpftrace,
             };
             let kernels = if kernel.is_empty() {
                 Kernel::ALL.to_vec()
@@ -164,9 +177,23 @@ fn task(task: TaskArgs) -> Result<i32> {
             println!("{totals}");
             Ok(i32::from(totals.failed > 0))
         }
+        TaskArgs::Test { fast } => {
+            let totals = test::run(&Workspace::find()?, quality(fast))?;
+            println!("{totals}");
+            Ok(i32::from(totals.failed > 0))
+        }
+        TaskArgs::Bench { runs, peer } => {
+            let workspace = Workspace::find()?;
+            let ours = static_build::build(&workspace, Quality::Full)?;
+            bench::run(&workspace, &ours, &bench::Options { runs, peer }).map(|()| 0)
+        }
         TaskArgs::Run { guest, words } => run::run(&Workspace::find()?, guest, &words),
         TaskArgs::Guest { kernel, line } => {
             run::guest_line(&Workspace::find()?, kernel, &line.join(" "))
         }
     }
+}
+
+fn quality(fast: bool) -> Quality {
+    if fast { Quality::Fast } else { Quality::Full }
 }

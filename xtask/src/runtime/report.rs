@@ -37,6 +37,19 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
+    /// One that passed.
+    pub(crate) const PASS: Totals = Totals {
+        passed: 1,
+        failed: 0,
+        skipped: 0,
+    };
+    /// One that failed.
+    pub(crate) const FAIL: Totals = Totals {
+        passed: 0,
+        failed: 1,
+        skipped: 0,
+    };
+
     fn count(&mut self, status: Status) {
         match status {
             Status::Pass => self.passed += 1,
