@@ -22,26 +22,41 @@ impl LocalTime {
         }
     }
 
-    /// Appends the time in a `strftime` format to `out`; false when it takes more than `limit` bytes,
-    /// or none at all.
+    /// The same in UTC.
+    #[cfg(test)]
+    pub(crate) fn utc(seconds: i64) -> Option<Self> {
+        let mut tm = MaybeUninit::<libc::tm>::zeroed();
+        // SAFETY: as in `at`.
+        unsafe {
+            if libc::gmtime_r(&raw const seconds, tm.as_mut_ptr()).is_null() {
+                return None;
+            }
+            Some(Self(tm.assume_init()))
+        }
+    }
+
+    /// Appends the time in a `strftime` format to `out`; false, and nothing appended, when it takes
+    /// more than `limit` bytes or the format has a NUL.
     pub(crate) fn format(&self, format: &str, limit: usize, out: &mut Vec<u8>) -> bool {
-        let Ok(format) = CString::new(format) else {
+        // `strftime` returns 0 both for no text and for too much of it; with one character more the
+        // text is never empty.
+        let Ok(format) = CString::new([format.as_bytes(), b"."].concat()) else {
             return false;
         };
         let start = out.len();
-        // One more for the NUL that `strftime` appends.
-        out.resize(start + limit + 1, 0);
-        // SAFETY: the buffer has `limit + 1` bytes behind `start`, the format ends in NUL, and `tm`
+        // Two more, for that character and for the NUL that `strftime` appends.
+        out.resize(start + limit + 2, 0);
+        // SAFETY: the buffer has `limit + 2` bytes behind `start`, the format ends in NUL, and `tm`
         // was filled in by `localtime_r`, whose zone name lives as long as the process.
         let length = unsafe {
             libc::strftime(
                 out[start..].as_mut_ptr().cast(),
-                limit + 1,
+                limit + 2,
                 format.as_ptr(),
                 &raw const self.0,
             )
         };
-        out.truncate(start + length);
+        out.truncate(start + length.saturating_sub(1));
         length > 0
     }
 }
@@ -87,7 +102,8 @@ mod tests {
         assert!(time.format("%Y", 4, &mut out));
         assert_eq!(out, b">2025");
         assert!(!time.format("%Y", 3, &mut out));
-        assert!(!time.format("", 3, &mut out));
+        assert!(time.format("", 3, &mut out));
+        assert!(!time.format("a\0b", 3, &mut out));
         assert_eq!(out, b">2025");
         assert!(LocalTime::at(i64::MAX).is_none());
     }

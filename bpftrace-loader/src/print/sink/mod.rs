@@ -1,5 +1,9 @@
 //! Where a session says what it has to say.
 
+mod capture;
+mod json;
+mod located;
+mod text;
 mod writer;
 
 use std::io;
@@ -8,6 +12,9 @@ use bpftrace_meta::{SourceMeta, SourceRange};
 
 use crate::print::{MapDump, Value};
 
+pub use capture::CaptureSink;
+pub use json::JsonSink;
+pub use text::TextSink;
 pub use writer::{BufferMode, ScriptOutput};
 
 /// Which call of the script made a piece of output; JSON output names it.
@@ -93,8 +100,8 @@ pub struct BenchResult {
 
 /// Everything a session says: output of the script, and messages around it.
 ///
-/// Implementations: text and JSON for people and programs, and a capture for
-/// tests. Errors are those of writing; the caller looks for [`io::ErrorKind::BrokenPipe`], which is
+/// Implementations: [`TextSink`] and [`JsonSink`] for people and programs, and [`CaptureSink`], which
+/// keeps what was said. Errors are those of writing; the caller looks for [`io::ErrorKind::BrokenPipe`], which is
 /// a quiet end of the session, see [`crate::print::Action::OutputClosed`].
 pub trait Sink {
     /// Text that the script wrote.

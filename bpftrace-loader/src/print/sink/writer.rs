@@ -71,6 +71,12 @@ impl ScriptOutput {
         }
     }
 
+    /// A message is about to go elsewhere, perhaps to the same terminal: unless asked to buffer,
+    /// what was said before it shows before it.
+    pub fn before_message(&mut self) -> io::Result<()> {
+        self.drained()
+    }
+
     /// Writes what is there.
     pub fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {

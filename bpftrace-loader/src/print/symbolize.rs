@@ -1,0 +1,291 @@
+//! From addresses to symbols, through blazesym.
+//!
+//! Kernel addresses are looked up in `/proc/kallsyms`, which has modules and BPF programs too. User
+//! addresses are looked up in the files that `/proc/PID/maps` names (symbol tables, and debug
+//! information when asked for), in the vDSO, and in the perf map of the process. A process that ended
+//! can be resolved when its memory map was remembered while it ran, or, for executables that are not
+//! relocated, from the file that its probe names.
+
+use std::path::PathBuf;
+
+use blazesym::symbolize::source::{Elf, Kernel, Process as ProcessSource, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer, cache};
+use blazesym::{MaybeDefault, Pid};
+
+/// A place in source code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Path as debug information has it.
+    pub(crate) file: String,
+    /// Line, from 1; 0 when unknown.
+    pub(crate) line: u32,
+}
+
+/// A function that the compiler put into another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Inlined {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where in it the address is.
+    pub(crate) place: Option<Place>,
+}
+
+/// What an address belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Symbol {
+    /// Name, demangled when asked for.
+    pub(crate) name: String,
+    /// Bytes from the start of the symbol.
+    pub(crate) offset: u64,
+    /// Path of the file.
+    pub(crate) module: Option<String>,
+    /// Place in source code.
+    pub(crate) place: Option<Place>,
+    /// Inlined functions at the address, innermost first.
+    pub(crate) inlined: Vec<Inlined>,
+}
+
+/// The process that an address belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process<'a> {
+    /// Its id; it may have ended, or even be another one by now.
+    pub(crate) pid: u32,
+    /// Name of the probe that saw the address.
+    pub(crate) probe: &'a str,
+}
+
+/// A source of symbols. Answers are as many as addresses asked for, in their order; not found is
+/// `None`.
+pub(crate) trait Symbolize {
+    /// Symbols of the kernel.
+    fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Symbol>>;
+    /// Symbols of a process.
+    fn user(&mut self, process: Process<'_>, addresses: &[u64]) -> Vec<Option<Symbol>>;
+    /// Keeps the memory map of a running process.
+    fn remember_process(&mut self, pid: u32);
+    /// Forgets what was found out about processes.
+    fn forget_processes(&mut self);
+}
+
+/// How user symbols are looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct SymbolOptions {
+    /// Demangle C++ and Rust names.
+    pub(crate) demangle: bool,
+    /// Look for places in source code and for inlined functions.
+    pub(crate) debug_info: bool,
+    /// Directories with split debug information; empty: the usual ones.
+    pub(crate) debug_dirs: Vec<PathBuf>,
+    /// Resolve what cannot be found otherwise as an unrelocated address of the probe's executable.
+    pub(crate) by_program: bool,
+}
+
+/// Symbols of this machine.
+pub(crate) struct HostSymbols {
+    options: SymbolOptions,
+    // Created when first needed: most scripts print no symbols.
+    kernel: Option<Symbolizer>,
+    user: Option<Symbolizer>,
+}
+
+impl HostSymbols {
+    pub(crate) fn new(options: SymbolOptions) -> Self {
+        Self {
+            options,
+            kernel: None,
+            user: None,
+        }
+    }
+
+    fn user_symbolizer(&mut self) -> &Symbolizer {
+        let options = &self.options;
+        self.user.get_or_insert_with(|| {
+            let dirs = (!options.debug_dirs.is_empty()).then_some(&options.debug_dirs);
+            Symbolizer::builder()
+                .enable_code_info(options.debug_info)
+                .enable_inlined_fns(options.debug_info)
+                .enable_demangling(options.demangle)
+                .set_debug_dirs(dirs)
+                .build()
+        })
+    }
+}
+
+impl Symbolize for HostSymbols {
+    fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Symbol>> {
+        let symbolizer = self.kernel.get_or_insert_with(|| {
+            Symbolizer::builder()
+                .enable_code_info(false)
+                .enable_inlined_fns(false)
+                .enable_demangling(false)
+                .build()
+        });
+        let source = Kernel {
+            vmlinux: MaybeDefault::None,
+            debug_syms: false,
+            ..Kernel::default()
+        };
+        lookup(
+            symbolizer,
+            &Source::Kernel(source),
+            Input::AbsAddr(addresses),
+        )
+    }
+
+    fn user(&mut self, process: Process<'_>, addresses: &[u64]) -> Vec<Option<Symbol>> {
+        let debug_info = self.options.debug_info;
+        let by_program = self.options.by_program;
+        let symbolizer = self.user_symbolizer();
+        let mut source = ProcessSource::new(Pid::from(process.pid));
+        source.debug_syms = debug_info;
+        // The files of a process that ended, even of a zombie, can only be opened by their paths.
+        source.map_files =
+            std::fs::read(format!("/proc/{}/maps", process.pid)).is_ok_and(|maps| !maps.is_empty());
+        let mut symbols = lookup(
+            symbolizer,
+            &Source::Process(source),
+            Input::AbsAddr(addresses),
+        );
+        if by_program
+            && symbols.iter().any(Option::is_none)
+            && let Some(path) = probed_file(process.probe)
+        {
+            let mut source = Elf::new(path);
+            source.debug_syms = debug_info;
+            let in_file = lookup(
+                symbolizer,
+                &Source::Elf(source),
+                Input::VirtOffset(addresses),
+            );
+            for (symbol, fallback) in symbols.iter_mut().zip(in_file) {
+                if symbol.is_none() {
+                    *symbol = fallback;
+                }
+            }
+        }
+        symbols
+    }
+
+    fn remember_process(&mut self, pid: u32) {
+        let mut process = cache::Process::new(Pid::from(pid));
+        process.cache_vmas = true;
+        // A process that is gone already cannot be remembered; its addresses print as numbers.
+        let _ = self
+            .user_symbolizer()
+            .cache(&cache::Cache::Process(process));
+    }
+
+    fn forget_processes(&mut self) {
+        self.user = None;
+    }
+}
+
+/// The file of a probe such as `uprobe:/bin/ls:main`.
+fn probed_file(probe: &str) -> Option<&str> {
+    let file = probe.split(':').nth(1)?;
+    (file.starts_with('/') && !file.contains('*')).then_some(file)
+}
+
+fn lookup(
+    symbolizer: &Symbolizer,
+    source: &Source<'_>,
+    input: Input<&[u64]>,
+) -> Vec<Option<Symbol>> {
+    let n_addresses = input.as_inner_ref().len();
+    match symbolizer.symbolize(source, input) {
+        Ok(found) => found
+            .iter()
+            .map(|symbolized| match symbolized {
+                Symbolized::Sym(symbol) => Some(symbol_of(symbol)),
+                Symbolized::Unknown(_) => None,
+            })
+            .collect(),
+        Err(error) => {
+            tracing::debug!("no symbols from {source:?}: {error:#}");
+            vec![None; n_addresses]
+        }
+    }
+}
+
+fn symbol_of(symbol: &Sym<'_>) -> Symbol {
+    let inlined = symbol.inlined.iter().rev().map(|inlined| Inlined {
+        name: inlined.name.to_string(),
+        place: inlined.code_info.as_ref().map(place_of),
+    });
+    Symbol {
+        name: symbol.name.to_string(),
+        offset: symbol.offset as u64,
+        module: symbol
+            .module
+            .as_ref()
+            .map(|module| module.to_string_lossy().into_owned()),
+        place: symbol.code_info.as_deref().map(place_of),
+        inlined: inlined.collect(),
+    }
+}
+
+fn place_of(info: &CodeInfo<'_>) -> Place {
+    Place {
+        file: info.to_path().to_string_lossy().into_owned(),
+        line: info.line.unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn symbol_of_the_test(number: u64) -> u64 {
+        number + 1
+    }
+
+    #[test]
+    fn finds_a_function_of_this_process() {
+        let address = symbol_of_the_test as *const () as u64;
+        let mut symbols = HostSymbols::new(SymbolOptions {
+            demangle: true,
+            debug_info: false,
+            debug_dirs: Vec::new(),
+            by_program: false,
+        });
+        let process = Process {
+            pid: std::process::id(),
+            probe: "",
+        };
+        let found = symbols.user(process, &[address, address + 1, 16]);
+        let names: Vec<_> = found
+            .iter()
+            .map(|symbol| symbol.as_ref().map(|s| (s.name.as_str(), s.offset)))
+            .collect();
+        let name = "bpftrace_loader::print::symbolize::tests::symbol_of_the_test";
+        assert_eq!(names, [Some((name, 0)), Some((name, 1)), None]);
+        let module = found[0].as_ref().and_then(|symbol| symbol.module.clone());
+        let exe = std::env::current_exe().expect("known");
+        assert_eq!(module, Some(exe.to_string_lossy().into_owned()));
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_no_symbols() {
+        let mut symbols = HostSymbols::new(SymbolOptions {
+            demangle: true,
+            debug_info: true,
+            debug_dirs: Vec::new(),
+            by_program: true,
+        });
+        symbols.remember_process(u32::MAX >> 1);
+        let process = Process {
+            pid: u32::MAX >> 1,
+            probe: "uprobe:/nowhere:f",
+        };
+        assert_eq!(symbols.user(process, &[1, 2]), [None, None]);
+    }
+
+    #[test]
+    fn files_of_probes() {
+        assert_eq!(probed_file("uprobe:/bin/ls:main"), Some("/bin/ls"));
+        assert_eq!(probed_file("uprobe:/bin/*:main"), None);
+        assert_eq!(probed_file("kprobe:vfs_read"), None);
+        assert_eq!(probed_file("begin"), None);
+    }
+}
