@@ -187,11 +187,12 @@ impl Lower<'_> {
         self.alu(AluOp::Sub, Width::W64, flipped, VSrc::Reg(sign))
     }
 
-    /// Upper half of the product. The mid-end makes it for types below 64 bits only.
+    /// Upper half of the product. The mid-end makes it of divisions by what turned out to be a
+    /// constant.
     fn multiply_high(&mut self, inst: Inst, opcode: Opcode, lhs: Value, rhs: Value) -> Lowered<()> {
         let ty = self.ty(lhs);
         if ty == types::I64 {
-            return Err(self.unsupported(inst, "upper half of a 128-bit product"));
+            return self.multiply_high_64(inst, opcode, lhs, rhs);
         }
         let (lhs, rhs) = match opcode {
             Opcode::Umulhi => (self.zext_reg(lhs)?, self.zext_reg(rhs)?),
@@ -207,5 +208,51 @@ impl Lower<'_> {
             VSrc::Imm(ty.bits() as i32),
         );
         Ok(())
+    }
+
+    /// Four products of 32-bit halves, added up in columns of 32 bits.
+    fn multiply_high_64(
+        &mut self,
+        inst: Inst,
+        opcode: Opcode,
+        lhs: Value,
+        rhs: Value,
+    ) -> Lowered<()> {
+        let w = Width::W64;
+        let (lhs, rhs) = (self.use_reg(lhs)?, self.use_reg(rhs)?);
+        let (lhs_low, lhs_high) = (self.low_half(lhs), self.alu_imm(AluOp::Rsh, w, lhs, 32));
+        let (rhs_low, rhs_high) = (self.low_half(rhs), self.alu_imm(AluOp::Rsh, w, rhs, 32));
+        let low = self.alu(AluOp::Mul, w, lhs_low, VSrc::Reg(rhs_low));
+        let carry = self.alu_imm(AluOp::Rsh, w, low, 32);
+        let middle = self.alu(AluOp::Mul, w, lhs_high, VSrc::Reg(rhs_low));
+        let middle = self.alu(AluOp::Add, w, middle, VSrc::Reg(carry));
+        let middle_low = self.low_half(middle);
+        let middle_high = self.alu_imm(AluOp::Rsh, w, middle, 32);
+        let cross = self.alu(AluOp::Mul, w, lhs_low, VSrc::Reg(rhs_high));
+        let cross = self.alu(AluOp::Add, w, cross, VSrc::Reg(middle_low));
+        let cross_high = self.alu_imm(AluOp::Rsh, w, cross, 32);
+        let high = self.alu(AluOp::Mul, w, lhs_high, VSrc::Reg(rhs_high));
+        let high = self.alu(AluOp::Add, w, high, VSrc::Reg(middle_high));
+        if opcode == Opcode::Umulhi {
+            let dst = self.def(inst);
+            self.alu_to(dst, AluOp::Add, w, high, VSrc::Reg(cross_high));
+            return Ok(());
+        }
+        // A negative factor counted 2^64 too much: take the other factor off the upper half.
+        let high = self.alu(AluOp::Add, w, high, VSrc::Reg(cross_high));
+        let lhs_sign = self.alu_imm(AluOp::Arsh, w, lhs, 63);
+        let surplus = self.alu(AluOp::And, w, lhs_sign, VSrc::Reg(rhs));
+        let high = self.alu(AluOp::Sub, w, high, VSrc::Reg(surplus));
+        let rhs_sign = self.alu_imm(AluOp::Arsh, w, rhs, 63);
+        let surplus = self.alu(AluOp::And, w, rhs_sign, VSrc::Reg(lhs));
+        let dst = self.def(inst);
+        self.alu_to(dst, AluOp::Sub, w, high, VSrc::Reg(surplus));
+        Ok(())
+    }
+
+    fn low_half(&mut self, value: VReg) -> VReg {
+        let dst = self.fresh();
+        self.zext_to(dst, value, types::I32);
+        dst
     }
 }
