@@ -1,4 +1,97 @@
-//! Binds, loads, attaches and prints an artifact.
+//! Runs a compiled script: bytes of an [`Artifact`](bpftrace_meta::Artifact) in, output of the script
+//! out, and nothing left behind in the kernel.
+//!
+//! ```text
+//! artifact bytes                                          Host: facts about this machine
+//!      │ decode                                                 │
+//!      ▼                                                        ▼
+//!   Artifact ── bind ──▶ Bound ── load ──▶ Loaded ── attach ──▶ Attached ── run ──▶ Exit
+//!                        slots, targets,   maps and programs    links       records ─▶ print ─▶ Sink
+//!                        sizes: pure       in the kernel
+//! ```
+//!
+//! [`start`] is the one way in, for scripts that were just compiled and for ahead-of-time executables
+//! alike. Read it first, then [`Host`] (everything that is asked about the machine), [`RunOptions`]
+//! (everything that is decided by who starts a session) and [`print::Sink`].
+//!
+//! This crate knows neither the language nor the compiler, and never writes an instruction. All
+//! unsafe code is in its module `ffi`.
+#![deny(unsafe_code)]
 
+mod attach;
+mod bind;
+mod cmd;
+mod error;
+pub mod features;
 mod ffi;
+pub mod host;
+mod load;
+mod manifest_json;
+pub mod number;
+pub mod options;
 pub mod print;
+mod run;
+
+use bpftrace_meta::Artifact;
+
+pub use error::{ErrorKind, LoadError};
+pub use host::{Host, LinuxHost};
+pub use manifest_json::manifest_json;
+pub use options::RunOptions;
+
+use print::Sink;
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit status of the process.
+    pub code: u8,
+}
+
+/// Runs a compiled script until it ends.
+///
+/// # Errors
+/// What keeps the script from running: see [`LoadError`], which says the exit status too. Whatever
+/// was attached is detached.
+pub fn start(
+    artifact: &[u8],
+    host: &dyn Host,
+    options: RunOptions,
+    sink: &mut dyn Sink,
+) -> Result<Exit, LoadError> {
+    ffi::capture_log();
+    let artifact = Artifact::decode(artifact)?;
+    if let Some(message) = host.missing_privilege() {
+        return Err(LoadError::usage(message));
+    }
+    if let Err(e) = ffi::unlimit_memlock() {
+        let text = format!(
+            "Could not set RLIMIT_MEMLOCK: {}",
+            error::describe_errno(&e)
+        );
+        tracing::debug!("{text}");
+    }
+    let mut traced = cmd::Traced::find(&options, host)?;
+    let invocation = bind::Invocation {
+        options: &options,
+        child: traced.child(),
+    };
+    let bound = bind::bind(artifact, &invocation, host)?;
+    for text in &bound.warnings {
+        sink.warning(text)
+            .map_err(|e| LoadError::io("Failed to write output", &e))?;
+    }
+    if bound.targets.is_empty() {
+        if !options.quiet {
+            println!("No probes to attach");
+        }
+        return Ok(Exit { code: 1 });
+    }
+    // A program, an event and a link for each target, the maps, and what else is open.
+    let wanted = bound.targets.len() * 3 + bound.manifest.maps.len() + 64;
+    if let Err(e) = ffi::raise_nofile_limit(wanted as u64) {
+        tracing::debug!("could not raise RLIMIT_NOFILE: {e}");
+    }
+    let loaded = load::load(bound, &options, host)?;
+    run::run(&loaded, &invocation, &mut traced, host, sink)
+}

@@ -1,0 +1,241 @@
+//! From loaded programs to programs that fire.
+
+mod kprobe;
+mod perf;
+mod tracing;
+mod uprobe;
+
+use bpftrace_meta::MissingProbes;
+
+use crate::bind::{Attachment, Invocation, Place, Target};
+use crate::error::{LoadError, describe_errno};
+use crate::ffi::{Link, Program};
+use crate::host::Host;
+use crate::load::Loaded;
+
+/// A script that is attached. Dropping it detaches everything, newest first.
+pub(crate) struct Attached {
+    links: Vec<Attachments>,
+    /// Number of targets that are attached.
+    pub(crate) n_targets: u64,
+}
+
+/// The links of one attachment: several where every CPU has its own.
+struct Attachments {
+    index: usize,
+    links: Vec<Link>,
+}
+
+/// Why one attachment failed.
+pub(crate) enum AttachError {
+    /// What it names does not exist.
+    Missing(String),
+    /// The kernel said no.
+    Refused(std::io::Error),
+    /// As `Refused`, with more to say.
+    Explained(String),
+}
+
+impl From<std::io::Error> for AttachError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// What attaching has to know beside the target.
+pub(crate) struct Attaching<'a> {
+    pub(crate) program: &'a Program,
+    /// Numbers of the targets, when the link is to carry them.
+    pub(crate) cookies: bool,
+    pub(crate) pid: Option<i32>,
+    pub(crate) host: &'a dyn Host,
+}
+
+impl Attaching<'_> {
+    pub(crate) fn cookie(&self, number: u64) -> Option<u64> {
+        self.cookies.then_some(number)
+    }
+}
+
+/// In which order things are attached, so that probes on one event fire in the order of the script:
+/// the kernel runs some newest first.
+fn newest_first(place: &Place) -> bool {
+    match place {
+        Place::Kprobe { ret, .. } => !ret,
+        Place::KprobeAddress(_)
+        | Place::Uprobe { .. }
+        | Place::Fentry { .. }
+        | Place::Iter { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether something is run by us and not attached.
+pub(crate) fn runs_here(place: &Place) -> bool {
+    matches!(
+        place,
+        Place::Begin | Place::End | Place::Signal | Place::Named(_)
+    )
+}
+
+/// Attaches everything. What cannot be attached is an error, a warning or nothing, as
+/// `missing_probes` says.
+pub(crate) fn attach(
+    loaded: &Loaded,
+    invocation: &Invocation<'_>,
+    host: &dyn Host,
+    warn: &mut dyn FnMut(String),
+) -> Result<Attached, LoadError> {
+    let bound = &loaded.bound;
+    let first = |attachment: &Attachment| {
+        let number = attachment.targets[0];
+        (number, &bound.targets[number as usize])
+    };
+    let mut order: Vec<usize> = (0..bound.attachments.len())
+        .filter(|i| !runs_here(&first(&bound.attachments[*i]).1.place))
+        .collect();
+    let (reversed, forward): (Vec<usize>, Vec<usize>) = order
+        .drain(..)
+        .partition(|i| newest_first(&first(&bound.attachments[*i]).1.place));
+    let mut attached = Attached {
+        links: Vec::new(),
+        n_targets: 0,
+    };
+    for index in forward.into_iter().chain(reversed.into_iter().rev()) {
+        let attachment = &bound.attachments[index];
+        let attaching = Attaching {
+            program: &loaded.programs[attachment.program],
+            cookies: attachment.cookies,
+            pid: invocation.traced_pid(),
+            host,
+        };
+        let targets: Vec<(u64, &Target)> = attachment
+            .targets
+            .iter()
+            .map(|number| (*number, &bound.targets[*number as usize]))
+            .collect();
+        match attach_one(&attaching, attachment.multi, &targets) {
+            Ok(links) => {
+                attached.n_targets += targets.len() as u64;
+                attached.links.push(Attachments { index, links });
+            }
+            Err(error) => {
+                let (_, target) = first(attachment);
+                let error = failure(target, attachment, error);
+                match bound.settings.missing_probes() {
+                    MissingProbes::Error => {
+                        let place = bound.manifest.probes[target.probe.0 as usize].place;
+                        return Err(error.at(place, &bound.manifest.source));
+                    }
+                    MissingProbes::Warn => warn(error.summary()),
+                    MissingProbes::Ignore => {}
+                }
+            }
+        }
+    }
+    Ok(attached)
+}
+
+fn failure(target: &Target, attachment: &Attachment, error: AttachError) -> LoadError {
+    let name = match attachment.targets.len() {
+        1 => target.name.clone(),
+        n => format!("{} and {} more", target.name, n - 1),
+    };
+    const ADVICE: &str = "If this is expected, set the 'missing_probes' config variable to 'warn'.";
+    let refused = || LoadError::host(format!("Unable to attach probe: {name}. {ADVICE}"));
+    match error {
+        AttachError::Missing(message) => LoadError::usage(message).hint(ADVICE),
+        AttachError::Refused(error) => refused().because(describe_errno(&error)),
+        AttachError::Explained(reason) => refused().because(reason),
+    }
+}
+
+fn attach_one(
+    attaching: &Attaching<'_>,
+    multi: bool,
+    targets: &[(u64, &Target)],
+) -> Result<Vec<Link>, AttachError> {
+    let (number, target) = targets[0];
+    if multi {
+        let link = match &target.place {
+            Place::Kprobe { .. } => kprobe::attach_multi(attaching, targets)?,
+            _ => uprobe::attach_multi(attaching, targets)?,
+        };
+        return Ok(vec![link]);
+    }
+    let one = |link: Link| Ok(vec![link]);
+    match &target.place {
+        Place::Begin | Place::End | Place::Signal | Place::Named(_) => Ok(Vec::new()),
+        Place::Timer { period, every_cpu } => {
+            perf::attach_timer(attaching, number, *period, *every_cpu)
+        }
+        Place::Counter {
+            kind,
+            config,
+            period,
+        } => perf::attach_counter(attaching, number, *kind, *config, *period),
+        Place::Watchpoint {
+            address,
+            length,
+            access,
+        } => perf::attach_watchpoint(attaching, number, *address, *length, *access),
+        Place::Tracepoint { category, event } => {
+            perf::attach_tracepoint(attaching, number, category, event).and_then(one)
+        }
+        Place::Kprobe {
+            ret,
+            module,
+            function,
+            address,
+            offset,
+        } => {
+            let function = kprobe::Function {
+                ret: *ret,
+                module: module.as_deref(),
+                name: function,
+                address: *address,
+                offset: *offset,
+            };
+            kprobe::attach(attaching, number, &function).and_then(one)
+        }
+        Place::KprobeAddress(address) => {
+            kprobe::attach_address(attaching, number, *address).and_then(one)
+        }
+        Place::Uprobe {
+            ret,
+            path,
+            offset,
+            semaphore,
+        } => uprobe::attach(attaching, number, *ret, path, *offset, *semaphore).and_then(one),
+        Place::Fentry { exit, .. } => {
+            tracing::attach_function(attaching, number, *exit).and_then(one)
+        }
+        Place::RawTracepoint(_) => tracing::attach_raw_tracepoint(attaching, number).and_then(one),
+        Place::Iter { .. } => tracing::attach_iterator(attaching).and_then(one),
+    }
+}
+
+impl Attached {
+    /// Whether nothing is attached.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Detaches the attachments that `wanted` takes, by their index.
+    pub(crate) fn detach(&mut self, wanted: &dyn Fn(usize) -> bool) {
+        self.links.retain(|attachments| !wanted(attachments.index));
+    }
+
+    /// Index and links of each attachment, in the order in which they were made.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (usize, &[Link])> {
+        self.links
+            .iter()
+            .map(|attachments| (attachments.index, attachments.links.as_slice()))
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        while self.links.pop().is_some() {}
+    }
+}

@@ -1,0 +1,464 @@
+//! From a manifest and facts about this machine to everything that loading needs. Pure: all
+//! questions go through [`Host`].
+
+mod expand;
+mod params;
+mod patches;
+mod period;
+mod settings;
+mod sizes;
+mod slots;
+mod uprobe;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use bpftrace_meta::{
+    Artifact, Feature, Manifest, MissingProbes, ProbeId, ProbeTarget, ProgramKind,
+};
+
+pub(crate) use settings::Settings;
+
+use crate::error::LoadError;
+use crate::ffi::attach_type;
+use crate::host::{BtfEntry, Host};
+use crate::options::{Mode, RunOptions};
+
+/// What binding has to know about this run.
+pub(crate) struct Invocation<'a> {
+    pub(crate) options: &'a RunOptions,
+    /// The process that waits to become the `-c` command.
+    pub(crate) child: Option<i32>,
+}
+
+impl Invocation<'_> {
+    /// The process that is traced, when it is one.
+    pub(crate) fn traced_pid(&self) -> Option<i32> {
+        self.options.pid.or(self.child)
+    }
+}
+
+/// One thing to attach to; its number is its index in [`Bound::targets`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) probe: ProbeId,
+    /// Probe name, as the script's `probe` gives it.
+    pub(crate) name: String,
+    pub(crate) place: Place,
+}
+
+/// Where a target is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Begin,
+    End,
+    /// A signal to ourselves.
+    Signal,
+    /// Run by test or benchmark mode under this name.
+    Named(String),
+    /// A timer; on one CPU or on all.
+    Timer {
+        period: bpftrace_meta::Period,
+        every_cpu: bool,
+    },
+    /// A perf event on all CPUs: `PERF_TYPE_*`, its number, and a sample after so many.
+    Counter {
+        kind: u32,
+        config: u64,
+        period: u64,
+    },
+    Tracepoint {
+        category: String,
+        event: String,
+    },
+    RawTracepoint(BtfEntry),
+    Kprobe {
+        ret: bool,
+        module: Option<String>,
+        function: String,
+        /// Where the kernel told.
+        address: Option<u64>,
+        offset: u64,
+    },
+    KprobeAddress(u64),
+    Fentry {
+        exit: bool,
+        entry: BtfEntry,
+    },
+    Uprobe {
+        ret: bool,
+        path: PathBuf,
+        /// Byte offset in the file.
+        offset: u64,
+        /// File offset of a USDT semaphore; 0: none.
+        semaphore: u64,
+    },
+    /// `HW_BREAKPOINT_*` bits.
+    Watchpoint {
+        address: u64,
+        length: u64,
+        access: u32,
+    },
+    Iter {
+        entry: BtfEntry,
+        pin: Option<String>,
+    },
+}
+
+/// A program to load: a probe's instructions for one attach type and, where the kernel or the
+/// program asks for it, one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProgramPlan {
+    pub(crate) probe: ProbeId,
+    pub(crate) expected_attach_type: u32,
+    /// What the kernel ties the program to when it is loaded.
+    pub(crate) entry: Option<BtfEntry>,
+    /// Target number to put into the instructions.
+    pub(crate) number: Option<u64>,
+}
+
+/// One act of attaching.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    /// Index in [`Bound::programs`].
+    pub(crate) program: usize,
+    /// Numbers of the targets: one, or many for a multi link.
+    pub(crate) targets: Vec<u64>,
+    /// Whether it is one link to all of them.
+    pub(crate) multi: bool,
+    /// Whether the link carries the target numbers.
+    pub(crate) cookies: bool,
+}
+
+/// A script bound to this machine.
+pub(crate) struct Bound {
+    pub(crate) manifest: Manifest,
+    /// The object with tracepoint fields patched in.
+    pub(crate) object: Vec<u8>,
+    pub(crate) settings: Settings,
+    /// Bytes to write to `.rodata`, and where.
+    pub(crate) data: Vec<(u32, Vec<u8>)>,
+    /// Number of entries of each map, where it is not as compiled.
+    pub(crate) entries: Vec<Option<u32>>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) programs: Vec<ProgramPlan>,
+    pub(crate) attachments: Vec<Attachment>,
+    /// What to warn about.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound")
+            .field("targets", &self.targets)
+            .field("programs", &self.programs)
+            .field("attachments", &self.attachments)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers the artifact's questions about this machine.
+pub(crate) fn bind(
+    artifact: Artifact,
+    invocation: &Invocation<'_>,
+    host: &dyn Host,
+) -> Result<Bound, LoadError> {
+    let Artifact {
+        manifest,
+        mut object,
+    } = artifact;
+    let settings = settings::resolve(&manifest, host)?;
+    check_requirements(&manifest, invocation, host)?;
+    let mut params = params::Params::new(&manifest, invocation.options)?;
+    let mut warnings = Vec::new();
+
+    let targets = targets(
+        &manifest,
+        &settings,
+        invocation,
+        &mut params,
+        &mut warnings,
+        host,
+    )?;
+    let (programs, attachments) = plan(&manifest, &targets, invocation, host)?;
+    check_limits(&settings, &targets, &programs)?;
+
+    patches::apply(
+        &manifest,
+        &mut object,
+        |category, event| {
+            targets.iter().any(|target| {
+                matches!(&target.target.place, Place::Tracepoint { category: c, event: e }
+                    if c == category && e == event)
+            })
+        },
+        host,
+    )?;
+    let data = manifest
+        .slots
+        .iter()
+        .map(|slot| {
+            slots::bytes(slot, invocation, &mut params, host).map(|bytes| (slot.offset, bytes))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let entries = sizes::entries(&manifest, &settings, targets.len(), host)?;
+
+    for index in &params.missing {
+        warnings.push(format!(
+            "Positional parameter ${index} is empty or not provided. "
+        ));
+    }
+    Ok(Bound {
+        manifest,
+        object,
+        settings,
+        data,
+        entries,
+        targets: targets.into_iter().map(|t| t.target).collect(),
+        programs,
+        attachments,
+        warnings,
+    })
+}
+
+/// Refuses scripts that this kernel cannot run, before anything else is tried.
+fn check_requirements(
+    manifest: &Manifest,
+    invocation: &Invocation<'_>,
+    host: &dyn Host,
+) -> Result<(), LoadError> {
+    for requirement in &manifest.requirements {
+        let feature = requirement.feature;
+        if slots::has_feature(feature, invocation, host) {
+            continue;
+        }
+        let error = LoadError::usage(format!(
+            "Missing required kernel feature: {}",
+            crate::features::name(feature)
+        ))
+        .at(requirement.place, &manifest.source);
+        let (major, minor) = feature.since();
+        return Err(error.hint(format!(
+            "{} needs it; Linux {major}.{minor} has it, this is Linux {}",
+            requirement.what,
+            host.kernel_release()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a probe takes part in this mode.
+fn takes_part(target: &ProbeTarget, mode: Mode) -> bool {
+    match target {
+        ProbeTarget::Begin | ProbeTarget::End => true,
+        ProbeTarget::Test(_) => mode == Mode::Test,
+        ProbeTarget::Bench(_) => mode == Mode::Bench,
+        _ => mode == Mode::Trace,
+    }
+}
+
+/// A target that was found, and whether it came with others from one wildcard, so that they can
+/// share a link.
+pub(crate) struct Found {
+    pub(crate) target: Target,
+    /// Attach points with the same number may share a link.
+    pub(crate) group: Option<usize>,
+}
+
+/// Finds the targets of all attach points, in the order of the script.
+fn targets(
+    manifest: &Manifest,
+    settings: &Settings,
+    invocation: &Invocation<'_>,
+    params: &mut params::Params<'_>,
+    warnings: &mut Vec<String>,
+    host: &dyn Host,
+) -> Result<Vec<Found>, LoadError> {
+    let filter =
+        match &invocation.options.probe_filter {
+            Some(text) => Some(regex_lite::Regex::new(text).map_err(|e| {
+                LoadError::host(format!("Invalid --probe-filter regex '{text}': {e}"))
+            })?),
+            None => None,
+        };
+    let mut found = Vec::new();
+    let mut group = 0;
+    for (probe_idx, probe) in manifest.probes.iter().enumerate() {
+        let before = found.len();
+        let mut wanted = false;
+        let mut filtered = false;
+        for attach_point in &probe.targets {
+            if !takes_part(attach_point, invocation.options.mode) {
+                continue;
+            }
+            wanted = true;
+            group += 1;
+            let expanded = expand::expand(attach_point, invocation, params, warnings, host)
+                .map_err(|e| e.at(probe.place, &manifest.source))?;
+            if expanded.places.is_empty() {
+                let missing = expanded.missing;
+                match settings.missing_probes() {
+                    MissingProbes::Error => {
+                        return Err(LoadError::usage(missing)
+                            .at(probe.place, &manifest.source)
+                            .hint(
+                                "If this is expected, set the 'missing_probes' config variable to \
+                                 'warn'.",
+                            ));
+                    }
+                    MissingProbes::Warn => warnings.push(format!("{missing} Skipping.")),
+                    MissingProbes::Ignore => {}
+                }
+            }
+            for (name, place) in expanded.places {
+                let name = probe.name.clone().unwrap_or(name);
+                let always = matches!(place, Place::Begin | Place::End | Place::Signal);
+                if let Some(filter) = &filter
+                    && !always
+                    && !filter.is_match(&name)
+                {
+                    filtered = true;
+                    continue;
+                }
+                found.push(Found {
+                    target: Target {
+                        probe: ProbeId(probe_idx as u32),
+                        name,
+                        place,
+                    },
+                    group: expanded.shareable.then_some(group),
+                });
+            }
+        }
+        let dropped = wanted && !filtered && found.len() == before;
+        if dropped && settings.missing_probes() == MissingProbes::Warn {
+            warnings.push("Probe has no valid attach points.".to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Decides which programs are loaded, and how they are attached.
+fn plan(
+    manifest: &Manifest,
+    found: &[Found],
+    invocation: &Invocation<'_>,
+    host: &dyn Host,
+) -> Result<(Vec<ProgramPlan>, Vec<Attachment>), LoadError> {
+    let has = |feature| slots::has_feature(feature, invocation, host);
+    let mut programs: Vec<ProgramPlan> = Vec::new();
+    let mut attachments: Vec<Attachment> = Vec::new();
+    // Group and file of the attachment that is being filled.
+    let mut open: Option<(usize, PathBuf)> = None;
+    for (number, Found { target, group }) in found.iter().enumerate() {
+        let number = number as u64;
+        let probe = &manifest.probes[target.probe.0 as usize];
+        let numbered = probe.uses_target_number;
+        let path = match &target.place {
+            Place::Uprobe { path, .. } => path.clone(),
+            _ => PathBuf::new(),
+        };
+        if let Some((open_group, open_path)) = &open
+            && Some(*open_group) == *group
+            && *open_path == path
+            && let Some(last) = attachments.last_mut()
+        {
+            last.targets.push(number);
+            continue;
+        }
+        let (mut expected_attach_type, mut multi) = (attach_type::NONE, false);
+        let (mut entry, mut cookies) = (None, false);
+        match &target.place {
+            Place::Kprobe { .. } if group.is_some() => {
+                (expected_attach_type, multi) = (attach_type::KPROBE_MULTI, true);
+                cookies = true;
+            }
+            Place::Uprobe { .. } if group.is_some() => {
+                (expected_attach_type, multi) = (attach_type::UPROBE_MULTI, true);
+                cookies = true;
+            }
+            Place::RawTracepoint(found) => {
+                expected_attach_type = attach_type::TRACE_RAW_TP;
+                entry = Some(found.clone());
+                cookies = numbered && has(Feature::TracingCookie);
+            }
+            Place::Fentry { exit, entry: found } => {
+                expected_attach_type = if *exit {
+                    attach_type::TRACE_FEXIT
+                } else {
+                    attach_type::TRACE_FENTRY
+                };
+                entry = Some(found.clone());
+                cookies = numbered && has(Feature::TracingCookie);
+            }
+            Place::Iter { entry: found, .. } => {
+                expected_attach_type = attach_type::TRACE_ITER;
+                entry = Some(found.clone());
+            }
+            _ => {
+                let cookie_feature = matches!(
+                    probe.kind,
+                    ProgramKind::PerfEvent
+                        | ProgramKind::Tracepoint
+                        | ProgramKind::Kprobe
+                        | ProgramKind::Uprobe
+                );
+                cookies = cookie_feature && has(Feature::AttachCookie);
+            }
+        }
+        let plan = ProgramPlan {
+            probe: target.probe,
+            expected_attach_type,
+            entry,
+            number: (numbered && !cookies).then_some(number),
+        };
+        // Programs that differ in nothing are loaded once; equal ones of a probe are neighbours.
+        let program = programs
+            .iter()
+            .rposition(|known| *known == plan)
+            .unwrap_or_else(|| {
+                programs.push(plan);
+                programs.len() - 1
+            });
+        open = multi.then(|| (group.unwrap_or_default(), path));
+        attachments.push(Attachment {
+            program,
+            targets: vec![number],
+            multi,
+            cookies,
+        });
+    }
+    Ok((programs, attachments))
+}
+
+fn check_limits(
+    settings: &Settings,
+    targets: &[Found],
+    programs: &[ProgramPlan],
+) -> Result<(), LoadError> {
+    let (n_targets, max_probes) = (targets.len() as u64, settings.max_probes());
+    if n_targets > max_probes {
+        return Err(LoadError::usage(format!(
+            "Can't attach to {n_targets} probes because it exceeds the current limit of \
+             {max_probes} probes."
+        ))
+        .hint(
+            "You can increase the limit through the BPFTRACE_MAX_PROBES environment variable, but \
+             BE CAREFUL since a high number of probes attached can cause your system to crash.",
+        ));
+    }
+    let (n_programs, max_programs) = (programs.len() as u64, settings.max_bpf_progs());
+    if n_programs > max_programs {
+        return Err(LoadError::usage(format!(
+            "Your program is trying to generate more than {n_programs} BPF programs, which exceeds \
+             the current limit of {max_programs}"
+        ))
+        .hint(
+            "You can increase the limit through the BPFTRACE_MAX_BPF_PROGS environment variable.",
+        ));
+    }
+    Ok(())
+}

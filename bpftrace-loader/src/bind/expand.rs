@@ -1,0 +1,420 @@
+use bpftrace_meta::{
+    Feature, HARDWARE_EVENTS, PerfEvent, ProbeTarget, SOFTWARE_EVENTS, wildcard_match,
+};
+
+use super::params::Params;
+use super::slots::has_feature;
+use super::{Invocation, Place, period, uprobe};
+use crate::error::LoadError;
+use crate::host::{BtfEntry, BtfEntryKind, BtfObject, Host, KernelFunction};
+
+/// `PERF_TYPE_HARDWARE` and `PERF_TYPE_SOFTWARE`.
+const PERF_TYPE_HARDWARE: u32 = 0;
+const PERF_TYPE_SOFTWARE: u32 = 1;
+
+/// What an attach point stands for on this machine.
+pub(super) struct Expanded {
+    /// Name and place of each target.
+    pub(super) places: Vec<(String, Place)>,
+    /// Whether one link can serve them all.
+    pub(super) shareable: bool,
+    /// What to say when there are none.
+    pub(super) missing: String,
+}
+
+impl Expanded {
+    pub(super) fn one(name: String, place: Place) -> Self {
+        Self {
+            places: vec![(name, place)],
+            shareable: false,
+            missing: String::new(),
+        }
+    }
+
+    pub(super) fn many(places: Vec<(String, Place)>, provider: &str, text: &str) -> Self {
+        Self {
+            places,
+            shareable: false,
+            missing: format!("No matches for {provider} {text}."),
+        }
+    }
+}
+
+/// Finds the targets of an attach point.
+pub(super) fn expand(
+    target: &ProbeTarget,
+    invocation: &Invocation<'_>,
+    params: &mut Params<'_>,
+    warnings: &mut Vec<String>,
+    host: &dyn Host,
+) -> Result<Expanded, LoadError> {
+    match target {
+        ProbeTarget::Begin => Ok(Expanded::one("begin".into(), Place::Begin)),
+        ProbeTarget::End => Ok(Expanded::one("end".into(), Place::End)),
+        ProbeTarget::SelfSignal(signal) => Ok(Expanded::one(
+            format!("self:signal:{signal}"),
+            Place::Signal,
+        )),
+        ProbeTarget::Test(name) => Ok(Expanded::one(
+            format!("test:{name}"),
+            Place::Named(name.clone()),
+        )),
+        ProbeTarget::Bench(name) => Ok(Expanded::one(
+            format!("bench:{name}"),
+            Place::Named(name.clone()),
+        )),
+        ProbeTarget::Interval(every) | ProbeTarget::Profile(every) => {
+            let every_cpu = matches!(target, ProbeTarget::Profile(_));
+            let provider = if every_cpu { "profile" } else { "interval" };
+            Ok(Expanded::one(
+                format!("{provider}:{}", period::text(*every)),
+                Place::Timer {
+                    period: *every,
+                    every_cpu,
+                },
+            ))
+        }
+        ProbeTarget::Software { event, count } => counter(
+            "software",
+            PERF_TYPE_SOFTWARE,
+            SOFTWARE_EVENTS,
+            event,
+            *count,
+        ),
+        ProbeTarget::Hardware { event, count } => counter(
+            "hardware",
+            PERF_TYPE_HARDWARE,
+            HARDWARE_EVENTS,
+            event,
+            *count,
+        ),
+        ProbeTarget::Tracepoint { category, event } => {
+            tracepoints(&params.fill(category), &params.fill(event), host)
+        }
+        ProbeTarget::RawTracepoint { module, name } => {
+            let module = module.as_ref().map(|module| params.fill(module));
+            raw_tracepoints(module.as_deref(), &params.fill(name), host)
+        }
+        ProbeTarget::Kprobe {
+            ret,
+            module,
+            function,
+            offset,
+        } => {
+            let module = module.as_ref().map(|module| params.fill(module));
+            let function = params.fill(function);
+            kprobes(*ret, module, function, *offset, invocation, host)
+        }
+        ProbeTarget::KprobeAddress(address) => Ok(Expanded::one(
+            format!("kprobe:{address}"),
+            Place::KprobeAddress(*address),
+        )),
+        ProbeTarget::Fentry {
+            exit,
+            module,
+            function,
+        } => {
+            let module = module.as_ref().map(|module| params.fill(module));
+            fentries(*exit, module.as_deref(), &params.fill(function), host)
+        }
+        ProbeTarget::FentryBpf { exit, .. } => Err(LoadError::usage(format!(
+            "{}:bpf is not supported yet",
+            if *exit { "fexit" } else { "fentry" }
+        ))),
+        ProbeTarget::Uprobe { ret, path, place } => {
+            let path = path.as_ref().map(|path| params.fill(path));
+            uprobe::uprobes(
+                *ret,
+                path.as_deref(),
+                place,
+                invocation,
+                params,
+                warnings,
+                host,
+            )
+        }
+        ProbeTarget::Usdt { .. } => Err(LoadError::usage("usdt probes are not supported yet")),
+        ProbeTarget::Watchpoint {
+            address,
+            length,
+            mode,
+        } => watchpoint(*address, *length, mode),
+        ProbeTarget::Iter { name, pin } => iterator(name, pin.as_deref(), host),
+    }
+}
+
+/// A name, or a pattern for names, of one part of an attach point.
+pub(super) fn is_pattern(text: &str) -> bool {
+    text.contains('*')
+}
+
+fn counter(
+    provider: &str,
+    kind: u32,
+    table: &'static [PerfEvent],
+    event: &str,
+    count: u64,
+) -> Result<Expanded, LoadError> {
+    let Some(found) = PerfEvent::find(table, event) else {
+        return Err(LoadError::usage(format!(
+            "{event} is not a {provider} probe"
+        )));
+    };
+    let period = if count == 0 {
+        found.default_period
+    } else {
+        count
+    };
+    let name = if count == 0 {
+        format!("{provider}:{event}")
+    } else {
+        format!("{provider}:{event}:{count}")
+    };
+    Ok(Expanded::one(
+        name,
+        Place::Counter {
+            kind,
+            config: found.config,
+            period,
+        },
+    ))
+}
+
+fn tracepoints(category: &str, event: &str, host: &dyn Host) -> Result<Expanded, LoadError> {
+    let place = |category: &str, event: &str| {
+        (
+            format!("tracepoint:{category}:{event}"),
+            Place::Tracepoint {
+                category: category.to_owned(),
+                event: event.to_owned(),
+            },
+        )
+    };
+    let failed = |e| LoadError::io("Failed to read the list of tracepoints", &e);
+    let places = if is_pattern(category) || is_pattern(event) {
+        host.tracepoints()
+            .map_err(failed)?
+            .iter()
+            .filter(|(c, e)| wildcard_match(category, c) && wildcard_match(event, e))
+            .map(|(c, e)| place(c, e))
+            .collect()
+    } else if host
+        .tracepoint_id(category, event)
+        .map_err(failed)?
+        .is_some()
+    {
+        vec![place(category, event)]
+    } else {
+        Vec::new()
+    };
+    Ok(Expanded::many(
+        places,
+        "tracepoint",
+        &format!("{category}:{event}"),
+    ))
+}
+
+fn raw_tracepoints(
+    module: Option<&str>,
+    name: &str,
+    host: &dyn Host,
+) -> Result<Expanded, LoadError> {
+    let text = with_module(module, name);
+    let places = btf_entries(BtfEntryKind::RawTracepoint, module, name, host)?
+        .into_iter()
+        .map(|entry| {
+            (
+                format!("rawtracepoint:{}:{}", entry.object.name(), entry.name),
+                Place::RawTracepoint(entry),
+            )
+        })
+        .collect();
+    Ok(Expanded::many(places, "rawtracepoint", &text))
+}
+
+fn btf_entries(
+    kind: BtfEntryKind,
+    module: Option<&str>,
+    name: &str,
+    host: &dyn Host,
+) -> Result<Vec<BtfEntry>, LoadError> {
+    host.btf_entries(kind, module, name).map_err(|e| {
+        LoadError::io("Failed to read the kernel's BTF", &e)
+            .hint("a kernel with CONFIG_DEBUG_INFO_BTF has it")
+    })
+}
+
+fn fentries(
+    exit: bool,
+    module: Option<&str>,
+    function: &str,
+    host: &dyn Host,
+) -> Result<Expanded, LoadError> {
+    let provider = if exit { "fexit" } else { "fentry" };
+    let text = with_module(module, function);
+    let mut entries = btf_entries(BtfEntryKind::Function, module, function, host)?;
+    if !is_pattern(function) && module.is_none_or(|module| !is_pattern(module)) {
+        // The same function may be in a module and in the kernel proper.
+        let mut objects: Vec<&BtfObject> = entries.iter().map(|e| &e.object).collect();
+        objects.sort_unstable();
+        objects.dedup();
+        if objects.len() > 1 {
+            return Err(LoadError::usage(format!(
+                "ambiguous attach point, please specify module containing the function '{function}'"
+            )));
+        }
+        entries.truncate(1);
+    } else if let Ok(traceable) = host.traceable_functions(None) {
+        // BTF has functions that cannot be traced; one of them would fail the whole probe.
+        entries.retain(|entry| find_function(&traceable, &entry.name).next().is_some());
+    }
+    let places = entries
+        .into_iter()
+        .map(|entry| {
+            (
+                format!("{provider}:{}:{}", entry.object.name(), entry.name),
+                Place::Fentry { exit, entry },
+            )
+        })
+        .collect();
+    Ok(Expanded::many(places, provider, &text))
+}
+
+/// The functions with a name in a sorted list.
+fn find_function<'a>(
+    functions: &'a [KernelFunction],
+    name: &'a str,
+) -> impl Iterator<Item = &'a KernelFunction> {
+    let start = functions.partition_point(|function| function.name.as_str() < name);
+    functions[start..]
+        .iter()
+        .take_while(move |function| function.name == name)
+}
+
+fn with_module(module: Option<&str>, name: &str) -> String {
+    match module {
+        Some(module) => format!("{module}:{name}"),
+        None => name.to_owned(),
+    }
+}
+
+fn kprobes(
+    ret: bool,
+    module: Option<String>,
+    function: String,
+    offset: u64,
+    invocation: &Invocation<'_>,
+    host: &dyn Host,
+) -> Result<Expanded, LoadError> {
+    let provider = if ret { "kretprobe" } else { "kprobe" };
+    let text = with_module(module.as_deref(), &function);
+    let place = |module: Option<&str>, function: &str, address| {
+        let mut name = format!("{provider}:{}", with_module(module, function));
+        if offset != 0 {
+            name.push_str(&format!("+{offset}"));
+        }
+        (
+            name,
+            Place::Kprobe {
+                ret,
+                module: module.map(str::to_owned),
+                function: function.to_owned(),
+                address,
+                offset,
+            },
+        )
+    };
+    let any_module = module.as_deref().is_none_or(is_pattern);
+    if let Some(module) = module.as_deref()
+        && !any_module
+        && !host.module_loaded(module)
+    {
+        return Err(LoadError::usage(format!(
+            "specified module {module} in probe {provider}:{text} is not loaded."
+        )));
+    }
+    if !is_pattern(&function) && module.as_deref().is_none_or(|module| !is_pattern(module)) {
+        // Whether it can be probed is for the kernel to say, when it is attached: reading the list
+        // of functions takes longer than everything else.
+        let (name, place) = place(module.as_deref(), &function, None);
+        return Ok(Expanded::one(name, place));
+    }
+    let functions = host
+        .traceable_functions(invocation.options.traceable_functions.as_deref())
+        .map_err(|e| {
+            LoadError::io("Could not read the list of traceable functions", &e)
+                .hint("If this is expected, use --traceable-functions to set this path manually.")
+        })?;
+    let mut places: Vec<(String, Place)> = Vec::new();
+    let mut last = None;
+    for found in functions.iter() {
+        let object = found.module.as_deref().unwrap_or("vmlinux");
+        let matches = wildcard_match(&function, &found.name)
+            && module
+                .as_deref()
+                .is_none_or(|module| wildcard_match(module, object));
+        // Static functions of one name cannot be told apart without their addresses.
+        if !matches || (found.address.is_none() && last == Some(&found.name)) {
+            continue;
+        }
+        last = Some(&found.name);
+        let shown = module.as_ref().map(|_| object);
+        places.push(place(shown, &found.name, found.address));
+    }
+    let shareable = has_feature(Feature::KprobeMulti, invocation, host);
+    Ok(Expanded {
+        shareable,
+        ..Expanded::many(places, provider, &text)
+    })
+}
+
+fn watchpoint(address: u64, length: u8, mode: &str) -> Result<Expanded, LoadError> {
+    // HW_BREAKPOINT_R, _W and _X (include/uapi/linux/hw_breakpoint.h).
+    let mut access = 0;
+    for letter in mode.chars() {
+        access |= match letter {
+            'r' => 1,
+            'w' => 2,
+            'x' => 4,
+            _ => {
+                return Err(LoadError::usage(format!("invalid watchpoint mode: {mode}")));
+            }
+        };
+    }
+    // For an execution breakpoint the kernel wants the size of a long.
+    let length = if access & 4 == 0 {
+        u64::from(length)
+    } else {
+        8
+    };
+    Ok(Expanded::one(
+        format!("watchpoint:{address}:{length}:{mode}"),
+        Place::Watchpoint {
+            address,
+            length,
+            access,
+        },
+    ))
+}
+
+fn iterator(name: &str, pin: Option<&str>, host: &dyn Host) -> Result<Expanded, LoadError> {
+    let entry = btf_entries(BtfEntryKind::Iterator, None, name, host)?
+        .into_iter()
+        .next()
+        .ok_or_else(|| {
+            LoadError::usage(format!(
+                "iter {name} not available for your kernel version."
+            ))
+        })?;
+    let pin = pin.map(|pin| {
+        if pin.starts_with('/') {
+            pin.to_owned()
+        } else {
+            format!("/sys/fs/bpf/{pin}")
+        }
+    });
+    Ok(Expanded::one(
+        format!("iter:{name}"),
+        Place::Iter { entry, pin },
+    ))
+}

@@ -1,0 +1,62 @@
+use bpftrace_meta::{Manifest, MapSize};
+
+use super::Settings;
+use crate::error::LoadError;
+use crate::host::Host;
+
+/// Largest ring buffer that is chosen without being asked for, bytes.
+const MAX_RING_BUFFER: u64 = 16544 * 1024;
+/// Smallest one, bytes.
+const MIN_RING_BUFFER: u64 = 256 * 1024;
+
+/// Number of entries of each map, where it is not as compiled; for the ring buffer, bytes.
+pub(super) fn entries(
+    manifest: &Manifest,
+    settings: &Settings,
+    n_targets: usize,
+    host: &dyn Host,
+) -> Result<Vec<Option<u32>>, LoadError> {
+    manifest
+        .maps
+        .iter()
+        .map(|map| {
+            let entries = match map.size {
+                MapSize::Fixed => return Ok(None),
+                MapSize::MaxMapKeys => settings.max_map_keys(),
+                MapSize::MaxMapKeysTimes(buckets) => {
+                    settings.max_map_keys().saturating_mul(u64::from(buckets))
+                }
+                MapSize::Targets => n_targets as u64,
+                MapSize::RingBuffer => ring_buffer(settings, host)?,
+            };
+            // Hash tables may have 2^31 buckets at most (kernel/bpf/hashtab.c).
+            Ok(Some(entries.clamp(1, 1 << 31) as u32))
+        })
+        .collect()
+}
+
+/// Size of the ring buffer in bytes: a power of two and a multiple of the page size.
+fn ring_buffer(settings: &Settings, host: &dyn Host) -> Result<u64, LoadError> {
+    let page_size = host.page_size();
+    let pages = match settings.perf_rb_pages() {
+        0 => {
+            let available = host.available_memory().unwrap_or(MAX_RING_BUFFER);
+            let bytes = available.clamp(MIN_RING_BUFFER, MAX_RING_BUFFER);
+            (bytes / page_size).max(1)
+        }
+        pages => {
+            let cpus = host
+                .possible_cpus()
+                .map_err(|e| LoadError::io("Failed to read the list of CPUs", &e))?;
+            pages.max(u64::from(cpus))
+        }
+    };
+    let above = pages.checked_next_power_of_two().unwrap_or(1 << 62);
+    let nearest = if above > pages && pages - above / 2 < above - pages {
+        above / 2
+    } else {
+        above
+    };
+    // The kernel takes rings below 2^32 bytes.
+    Ok(nearest.saturating_mul(page_size).min(1 << 31))
+}

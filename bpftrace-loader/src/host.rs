@@ -1,0 +1,140 @@
+//! Every question about this machine, one method each.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bpftrace_meta::Feature;
+
+mod elf;
+mod linux;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub use elf::{ElfFile, ElfSymbol};
+pub use linux::LinuxHost;
+
+/// A function that kprobes can be attached to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelFunction {
+    /// Its name.
+    pub name: String,
+    /// The module it is in; `None` for the kernel proper.
+    pub module: Option<String>,
+    /// Its address, where the kernel tells.
+    pub address: Option<u64>,
+}
+
+/// Which BTF object a type is in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BtfObject {
+    /// The kernel proper.
+    Vmlinux,
+    /// A module.
+    Module(String),
+}
+
+impl BtfObject {
+    /// Name as attach points have it: `vmlinux` or the module's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Vmlinux => "vmlinux",
+            Self::Module(name) => name,
+        }
+    }
+}
+
+/// What a BTF entry that programs can be attached to is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BtfEntryKind {
+    /// A function, for fentry and fexit.
+    Function,
+    /// A `typedef btf_trace_NAME`, for raw tracepoints; names are without the prefix.
+    RawTracepoint,
+    /// A function `bpf_iter_NAME`; names are without the prefix.
+    Iterator,
+}
+
+/// A function or tracepoint in BTF.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BtfEntry {
+    /// Where it is.
+    pub object: BtfObject,
+    /// Name, as [`BtfEntryKind`] says.
+    pub name: String,
+    /// Type number in that object.
+    pub id: u32,
+}
+
+/// The pid namespace bpftrace runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PidNamespace {
+    /// Device of `/proc/self/ns/pid`, in the kernel's encoding (major in bits 20 and up).
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+    /// Whether it is the initial one.
+    pub initial: bool,
+}
+
+/// Facts about the machine that a script runs on. Binding asks nothing else, so that it is tested
+/// without a kernel.
+///
+/// "Not found" is an answer (`None` or an empty list), an error is a question that could not be
+/// asked. Answers do not change during a session; implementations may remember them.
+pub trait Host {
+    /// Kernel release, as `uname -r` prints it.
+    fn kernel_release(&self) -> String;
+    /// Whether the kernel has a feature.
+    fn has_feature(&self, feature: Feature) -> bool;
+    /// What privileges lack for loading programs, as the message says.
+    fn missing_privilege(&self) -> Option<String>;
+    /// Address of a kernel symbol.
+    fn kernel_symbol(&self, name: &str) -> io::Result<Option<u64>>;
+    /// Functions that kprobes can be attached to (`available_filter_functions`, or the file in its
+    /// place).
+    fn traceable_functions(&self, file: Option<&Path>) -> io::Result<Rc<Vec<KernelFunction>>>;
+    /// Whether a kernel module is loaded.
+    fn module_loaded(&self, name: &str) -> bool;
+    /// Category and name of all tracepoints, sorted.
+    fn tracepoints(&self) -> io::Result<Vec<(String, String)>>;
+    /// The `format` file of a tracepoint.
+    fn tracepoint_format(&self, category: &str, event: &str) -> io::Result<Option<String>>;
+    /// The `id` of a tracepoint.
+    fn tracepoint_id(&self, category: &str, event: &str) -> io::Result<Option<u64>>;
+    /// BTF entries of one kind whose module (`vmlinux` for the kernel proper) and name match
+    /// patterns; no module: any.
+    fn btf_entries(
+        &self,
+        kind: BtfEntryKind,
+        module: Option<&str>,
+        name: &str,
+    ) -> io::Result<Vec<BtfEntry>>;
+    /// Id of a cgroup v2 directory.
+    fn cgroup_id(&self, path: &str) -> io::Result<u64>;
+    /// Number of possible CPUs.
+    fn possible_cpus(&self) -> io::Result<u32>;
+    /// Online CPUs, ascending.
+    fn online_cpus(&self) -> io::Result<Vec<u32>>;
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    fn boot_time(&self) -> u64;
+    /// `CLOCK_TAI` minus `CLOCK_BOOTTIME`, nanoseconds.
+    fn tai_offset(&self) -> u64;
+    /// Size of a memory page, bytes.
+    fn page_size(&self) -> u64;
+    /// Memory that is available, bytes.
+    fn available_memory(&self) -> io::Result<u64>;
+    /// An environment variable.
+    fn env(&self, key: &str) -> Option<String>;
+    /// The pid namespace bpftrace runs in.
+    fn pid_namespace(&self) -> io::Result<PidNamespace>;
+    /// Executables that a path in an attach point stands for: absolute, relative to `$PATH`, with
+    /// wildcards, or the `lib` short form; `pid`: as that process sees files.
+    fn executables(&self, path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>>;
+    /// Files that a process has mapped as executable, its own executable first.
+    fn mapped_files(&self, pid: i32) -> io::Result<Vec<PathBuf>>;
+    /// Symbols and segments of an executable; `None` when it is not an ELF file.
+    fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>>;
+}

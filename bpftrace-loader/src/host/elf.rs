@@ -1,0 +1,216 @@
+use std::io;
+use std::path::Path;
+
+use goblin::elf::program_header::PT_LOAD;
+use goblin::elf::{Elf, header, sym};
+
+/// A symbol of an executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElfSymbol {
+    /// Its name as the file has it (mangled).
+    pub name: String,
+    /// Virtual address in the file.
+    pub address: u64,
+    /// Size in bytes; 0 when the file does not say.
+    pub size: u64,
+}
+
+/// A loadable segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Virtual address.
+    pub address: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub size: u64,
+    /// Whether its memory is executable.
+    pub executable: bool,
+}
+
+/// A USDT probe, from a note of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsdtNote {
+    /// Provider.
+    pub provider: String,
+    /// Name.
+    pub name: String,
+    /// Virtual address of the probe.
+    pub address: u64,
+    /// Virtual address of its semaphore; 0: none.
+    pub semaphore: u64,
+    /// Where its arguments are, as the assembler wrote it.
+    pub arguments: String,
+}
+
+/// What uprobes have to know of an executable or library.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ElfFile {
+    /// Function symbols of `.symtab` and `.dynsym`, sorted by name.
+    pub symbols: Vec<ElfSymbol>,
+    /// Variables of both tables, sorted by name.
+    pub objects: Vec<ElfSymbol>,
+    /// Loadable segments.
+    pub segments: Vec<Segment>,
+    /// USDT probes.
+    pub usdt: Vec<UsdtNote>,
+    /// Whether it has no `.symtab`.
+    pub stripped: bool,
+}
+
+impl ElfFile {
+    /// Reads a file; `None` when it is not an ELF executable or shared object.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::parse(&std::fs::read(path)?))
+    }
+
+    /// Reads the bytes of a file.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let elf = Elf::parse(bytes).ok()?;
+        if !matches!(elf.header.e_type, header::ET_EXEC | header::ET_DYN) {
+            return None;
+        }
+        let mut symbols = Vec::new();
+        let mut objects = Vec::new();
+        for (table, names) in [(&elf.syms, &elf.strtab), (&elf.dynsyms, &elf.dynstrtab)] {
+            for symbol in table.iter() {
+                let kind = symbol.st_type();
+                if symbol.st_value == 0 {
+                    continue;
+                }
+                let list = match kind {
+                    sym::STT_FUNC | sym::STT_GNU_IFUNC => &mut symbols,
+                    sym::STT_OBJECT => &mut objects,
+                    _ => continue,
+                };
+                if let Some(name) = names.get_at(symbol.st_name) {
+                    // `name@@VERSION` is the same function.
+                    let name = name.split('@').next().unwrap_or(name);
+                    list.push(ElfSymbol {
+                        name: name.to_owned(),
+                        address: symbol.st_value,
+                        size: symbol.st_size,
+                    });
+                }
+            }
+        }
+        for list in [&mut symbols, &mut objects] {
+            list.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+            list.dedup_by(|a, b| a.name == b.name && a.address == b.address);
+        }
+        let segments = elf
+            .program_headers
+            .iter()
+            .filter(|segment| segment.p_type == PT_LOAD)
+            .map(|segment| Segment {
+                address: segment.p_vaddr,
+                offset: segment.p_offset,
+                size: segment.p_filesz,
+                executable: segment.is_executable(),
+            })
+            .collect();
+        Some(Self {
+            symbols,
+            objects,
+            segments,
+            usdt: usdt_notes(&elf, bytes),
+            stripped: elf.syms.is_empty(),
+        })
+    }
+
+    /// Offset in the file of a virtual address.
+    #[must_use]
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        self.segments
+            .iter()
+            .find(|s| address >= s.address && address - s.address < s.size)
+            .map(|s| address - s.address + s.offset)
+    }
+
+    /// The function symbols with this name.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a ElfSymbol> {
+        let start = self.symbols.partition_point(|s| s.name.as_str() < name);
+        self.symbols[start..]
+            .iter()
+            .take_while(move |s| s.name == name)
+    }
+
+    /// The function or variable with this name.
+    #[must_use]
+    pub fn object_named(&self, name: &str) -> Option<&ElfSymbol> {
+        [&self.symbols, &self.objects]
+            .into_iter()
+            .flatten()
+            .find(|symbol| symbol.name == name)
+    }
+}
+
+/// The notes of `.note.stapsdt`: three addresses (probe, link-time address of `.stapsdt.base`,
+/// semaphore), then provider, name and arguments, each with a NUL.
+fn usdt_notes(elf: &Elf<'_>, bytes: &[u8]) -> Vec<UsdtNote> {
+    const NT_STAPSDT: u32 = 3;
+    let Some(notes) = elf.iter_note_sections(bytes, Some(".note.stapsdt")) else {
+        return Vec::new();
+    };
+    let base = elf
+        .section_headers
+        .iter()
+        .find(|s| elf.shdr_strtab.get_at(s.sh_name) == Some(".stapsdt.base"))
+        .map(|s| s.sh_addr);
+    let mut probes = Vec::new();
+    for note in notes.flatten() {
+        if note.n_type != NT_STAPSDT || note.name != "stapsdt" || note.desc.len() < 24 {
+            continue;
+        }
+        let number =
+            |i: usize| u64::from_le_bytes(note.desc[8 * i..8 * i + 8].try_into().expect("8 bytes"));
+        let mut texts = note.desc[24..].split(|&b| b == 0);
+        let mut text = || {
+            texts
+                .next()
+                .map(|t| String::from_utf8_lossy(t).into_owned())
+                .unwrap_or_default()
+        };
+        // Prelinking moves the file's addresses, and the section with them, but not the note's.
+        let shift = base.map_or(0, |base| base.wrapping_sub(number(1)));
+        let moved = |address: u64| {
+            if address == 0 {
+                0
+            } else {
+                address.wrapping_add(shift)
+            }
+        };
+        probes.push(UsdtNote {
+            address: moved(number(0)),
+            semaphore: moved(number(2)),
+            provider: text(),
+            name: text(),
+            arguments: text(),
+        });
+    }
+    probes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_test_program_itself() {
+        let path = std::env::current_exe().unwrap();
+        let elf = ElfFile::read(&path).unwrap().unwrap();
+        let main = elf.named("main").next().expect("main");
+        let offset = elf.file_offset(main.address).unwrap();
+        assert!(offset < std::fs::metadata(&path).unwrap().len());
+        assert!(elf.named("no_such_function").next().is_none());
+        assert!(!elf.stripped);
+    }
+
+    #[test]
+    fn not_elf_is_an_answer() {
+        assert_eq!(ElfFile::parse(b"#!/bin/sh\n"), None);
+        assert_eq!(ElfFile::parse(b""), None);
+        assert_eq!(ElfFile::parse(b"\x7fELF\x02\x01\x01"), None);
+    }
+}

@@ -1,0 +1,111 @@
+use std::fs;
+use std::io;
+use std::os::linux::fs::MetadataExt as _;
+
+use crate::ffi;
+use crate::host::PidNamespace;
+
+/// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: u64 = 0xeffffffc;
+
+/// A list of CPUs in /sys/devices/system/cpu, ascending.
+pub(super) fn cpu_list(which: &str) -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(format!("/sys/devices/system/cpu/{which}"))?;
+    parse_cpu_list(text.trim()).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("unexpected list of CPUs: {text}"),
+        )
+    })
+}
+
+/// `0-3,5` as numbers.
+fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for range in text.split(',').filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// `MemAvailable`, bytes.
+pub(super) fn available_memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    text.lines()
+        .find_map(|line| {
+            let number = line.strip_prefix("MemAvailable:")?.trim();
+            number.strip_suffix("kB")?.trim().parse::<u64>().ok()
+        })
+        .map(|kilobytes| kilobytes * 1024)
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "no MemAvailable in /proc/meminfo",
+            )
+        })
+}
+
+pub(super) fn pid_namespace() -> io::Result<PidNamespace> {
+    let file = fs::metadata("/proc/self/ns/pid")?;
+    let (major, minor) = (libc::major(file.st_dev()), libc::minor(file.st_dev()));
+    Ok(PidNamespace {
+        dev: (u64::from(major) << 20) | u64::from(minor),
+        ino: file.st_ino(),
+        initial: file.st_ino() == INITIAL_PID_NAMESPACE,
+    })
+}
+
+/// What loading programs needs and this process lacks.
+pub(super) fn missing_privilege() -> Option<String> {
+    const CAP_DAC_OVERRIDE: u32 = 1;
+    const CAP_DAC_READ_SEARCH: u32 = 2;
+    const CAP_SYS_ADMIN: u32 = 21;
+    const CAP_PERFMON: u32 = 38;
+    const CAP_BPF: u32 = 39;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())?;
+    let has = |capability: u32| effective >> capability & 1 == 1;
+    let missing = if !ffi::is_root() && !has(CAP_DAC_READ_SEARCH) {
+        Some("CAP_DAC_READ_SEARCH")
+    } else if !ffi::is_root() && !has(CAP_DAC_OVERRIDE) {
+        Some("CAP_DAC_OVERRIDE")
+    } else if has(CAP_SYS_ADMIN) {
+        None
+    } else if !has(CAP_BPF) {
+        Some("CAP_BPF")
+    } else if !has(CAP_PERFMON) {
+        Some("CAP_PERFMON")
+    } else {
+        None
+    };
+    if let Some(capability) = missing {
+        return Some(format!(
+            "Missing {capability} capability, please run bpftrace as the root user."
+        ));
+    }
+    // `none [integrity] confidentiality`: the mode in force is in brackets.
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    lockdown.contains("[confidentiality]").then(|| {
+        "Kernel lockdown is enabled and set to 'confidentiality'. Lockdown mode blocks parts of BPF \
+         which makes it impossible for bpftrace to function."
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(parse_cpu_list("0-3,5"), Some(vec![0, 1, 2, 3, 5]));
+        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
+        assert_eq!(parse_cpu_list(""), Some(vec![]));
+        assert_eq!(parse_cpu_list("x"), None);
+    }
+}

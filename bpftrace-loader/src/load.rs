@@ -1,0 +1,324 @@
+//! From a bound script to programs and maps in the kernel.
+
+mod verifier;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use bpftrace_meta::{MapRole, ProgramKind};
+
+use crate::bind::{Bound, ProgramPlan};
+use crate::error::{LoadError, describe_errno};
+use crate::ffi::{
+    self, Insn, LoadFailure, LoadRequest, MapHandle, OpenObject, PreparedObject, Program,
+    ProgramParts, ProgramType,
+};
+use crate::host::{BtfObject, Host};
+use crate::options::RunOptions;
+
+/// A script whose programs and maps are in the kernel; nothing is attached yet.
+pub(crate) struct Loaded {
+    pub(crate) bound: Bound,
+    /// In the order of [`Bound::programs`].
+    pub(crate) programs: Vec<Program>,
+    /// In the order of the manifest; `None`: the object does not have it.
+    pub(crate) maps: Vec<Option<MapHandle>>,
+}
+
+/// Loads a bound script.
+pub(crate) fn load(
+    bound: Bound,
+    options: &RunOptions,
+    host: &dyn Host,
+) -> Result<Loaded, LoadError> {
+    let object = prepare(&bound, options, host)?;
+    let possible_cpus = host
+        .possible_cpus()
+        .map_err(|e| LoadError::io("Failed to read the list of CPUs", &e))?;
+    let maps = bound
+        .manifest
+        .maps
+        .iter()
+        .map(|map| object.map(&map.symbol, possible_cpus))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| LoadError::io("Failed to open the maps", &e))?;
+    write_probe_names(&bound, &maps)?;
+    let programs = load_programs(&bound, &object, options)?;
+    Ok(Loaded {
+        bound,
+        programs,
+        maps,
+    })
+}
+
+/// Opens the object, writes what was bound into it, creates its maps and relocates its programs.
+fn prepare(
+    bound: &Bound,
+    options: &RunOptions,
+    host: &dyn Host,
+) -> Result<PreparedObject, LoadError> {
+    drop(ffi::take_log());
+    let btf = host.env("BPFTRACE_BTF").map(std::path::PathBuf::from);
+    let failed = |what: &str, e: std::io::Error| {
+        let log = ffi::take_log();
+        let reason = log
+            .iter()
+            .rev()
+            .find(|(level, _)| *level == 0)
+            .map(|(_, text)| text.trim_start_matches("libbpf: ").to_owned());
+        let error = LoadError::io(what, &e);
+        let error = match reason {
+            Some(reason) => error.because(reason),
+            None => error,
+        };
+        if options.debug.libbpf {
+            show_libbpf_log(&log);
+            error
+        } else {
+            error.hint("Try using the \"-d libbpf\" option to see the full loading log.")
+        }
+    };
+    let mut object = OpenObject::open(&bound.object, btf.as_deref())
+        .map_err(|e| failed("Failed to open the BPF object", e))?;
+    for name in object.programs() {
+        let used = bound
+            .programs
+            .iter()
+            .any(|plan| bound.manifest.probes[plan.probe.0 as usize].program == name);
+        object
+            .use_program(&name, used)
+            .map_err(|e| failed("Failed to set up the BPF object", e))?;
+    }
+    for (map, entries) in bound.manifest.maps.iter().zip(&bound.entries) {
+        if let Some(entries) = entries {
+            object
+                .set_max_entries(&map.symbol, *entries)
+                .map_err(|e| failed("Failed to set the size of a map", e))?;
+        }
+    }
+    for (offset, bytes) in &bound.data {
+        let written = object
+            .write_data(".rodata", *offset, bytes)
+            .map_err(|e| failed("Failed to bind a value", e))?;
+        if !written {
+            return Err(LoadError::usage(
+                "the compiled script is malformed: a slot is outside of .rodata",
+            ));
+        }
+    }
+    let object = object
+        .prepare()
+        .map_err(|e| failed("Unknown BPF object load failure", e))?;
+    if options.debug.libbpf {
+        show_libbpf_log(&ffi::take_log());
+    }
+    Ok(object)
+}
+
+fn show_libbpf_log(log: &[(u32, String)]) {
+    for (_, text) in log {
+        eprintln!("{text}");
+    }
+}
+
+/// Writes the names of the targets to the maps that programs look them up in.
+fn write_probe_names(bound: &Bound, maps: &[Option<MapHandle>]) -> Result<(), LoadError> {
+    for (meta, map) in bound.manifest.maps.iter().zip(maps) {
+        let (MapRole::ProbeNames { size }, Some(map)) = (&meta.role, map) else {
+            continue;
+        };
+        let size = *size as usize;
+        for (number, target) in bound.targets.iter().enumerate() {
+            let mut name = target.name.clone().into_bytes();
+            name.truncate(size.saturating_sub(1));
+            name.resize(map.value_size(), 0);
+            map.update(&(number as u32).to_le_bytes(), &name)
+                .map_err(|e| LoadError::io("Failed to write the names of probes", &e))?;
+        }
+    }
+    Ok(())
+}
+
+fn program_type(kind: ProgramKind) -> ProgramType {
+    match kind {
+        ProgramKind::RawTracepointRun => ProgramType::RawTracepoint,
+        ProgramKind::Xdp => ProgramType::Xdp,
+        ProgramKind::PerfEvent => ProgramType::PerfEvent,
+        ProgramKind::Tracepoint => ProgramType::Tracepoint,
+        ProgramKind::Kprobe | ProgramKind::Uprobe => ProgramType::Kprobe,
+        ProgramKind::TpBtf | ProgramKind::Fentry | ProgramKind::Fexit | ProgramKind::Iter => {
+            ProgramType::Tracing
+        }
+    }
+}
+
+fn load_programs(
+    bound: &Bound,
+    object: &PreparedObject,
+    options: &RunOptions,
+) -> Result<Vec<Program>, LoadError> {
+    let license = license(&bound.object);
+    let mut module_btfs: HashMap<&str, OwnedFd> = HashMap::new();
+    let mut programs = Vec::with_capacity(bound.programs.len());
+    let mut parts: Option<(u32, ProgramParts<'_>)> = None;
+    for (index, plan) in bound.programs.iter().enumerate() {
+        let probe = &bound.manifest.probes[plan.probe.0 as usize];
+        if let Some(entry) = &plan.entry
+            && let BtfObject::Module(module) = &entry.object
+            && !module_btfs.contains_key(module.as_str())
+        {
+            let btf = ffi::open_module_btf(module).map_err(|e| {
+                LoadError::io(format!("Failed to open the BTF of module {module}"), &e)
+            })?;
+            module_btfs.insert(module, btf);
+        }
+        // Programs of one probe are neighbours and share their instructions.
+        let parts = match &mut parts {
+            Some((probe, parts)) if *probe == plan.probe.0 => parts,
+            slot => {
+                let found = object
+                    .program(&probe.program)
+                    .map_err(|e| LoadError::io("Failed to read a program", &e))?
+                    .ok_or_else(|| {
+                        LoadError::usage(format!(
+                            "the compiled script is malformed: it has no program '{}'",
+                            probe.program
+                        ))
+                    })?;
+                &mut slot.insert((plan.probe.0, found)).1
+            }
+        };
+        let insns = numbered(&parts.insns, &probe.target_number_insns, plan.number)?;
+        let attach_btf = plan.entry.as_ref().and_then(|entry| match &entry.object {
+            BtfObject::Vmlinux => None,
+            BtfObject::Module(module) => module_btfs.get(module.as_str()),
+        });
+        let mut request = LoadRequest {
+            name: &probe.program,
+            program_type: program_type(probe.kind),
+            expected_attach_type: plan.expected_attach_type,
+            license: &license,
+            insns: &insns,
+            func_info: &parts.func_info,
+            line_info: &parts.line_info,
+            btf: parts.btf_fd,
+            attach_btf_id: plan.entry.as_ref().map_or(0, |entry| entry.id),
+            attach_btf: attach_btf.map(|fd| fd.as_fd()),
+            attach_program: None,
+            log_level: u32::from(options.debug.verifier),
+            log_size: bound.settings.log_size(),
+        };
+        let mut result = ffi::load_program(&request);
+        if let Err(LoadFailure { log, .. }) = &result
+            && log.is_empty()
+        {
+            // Only now is the log worth its time.
+            request.log_level = 1;
+            result = ffi::load_program(&request);
+        }
+        match result {
+            Ok((program, log)) => {
+                if options.debug.verifier {
+                    eprintln!("Verifier log of {}:\n{log}", target_name(bound, index));
+                }
+                programs.push(program);
+            }
+            Err(failure) => return Err(explain(bound, index, plan, &failure, options)),
+        }
+    }
+    Ok(programs)
+}
+
+/// The instructions with a target's number in them.
+fn numbered<'a>(
+    insns: &'a [Insn],
+    sites: &[u32],
+    number: Option<u64>,
+) -> Result<std::borrow::Cow<'a, [Insn]>, LoadError> {
+    let Some(number) = number else {
+        return Ok(insns.into());
+    };
+    let imm = u32::try_from(number)
+        .map_err(|_| LoadError::host("too many targets"))?
+        .to_le_bytes();
+    let mut insns = insns.to_vec();
+    for site in sites {
+        let insn = insns.get_mut(*site as usize).ok_or_else(|| {
+            LoadError::usage("the compiled script is malformed: a patch is outside of its program")
+        })?;
+        insn[4..8].copy_from_slice(&imm);
+    }
+    Ok(insns.into())
+}
+
+/// Name of the first target that a program is for.
+fn target_name(bound: &Bound, program: usize) -> &str {
+    bound
+        .attachments
+        .iter()
+        .find(|attachment| attachment.program == program)
+        .and_then(|attachment| attachment.targets.first())
+        .and_then(|number| bound.targets.get(*number as usize))
+        .map_or("?", |target| target.name.as_str())
+}
+
+/// Text of the object's `license` section.
+fn license(object: &[u8]) -> String {
+    let section = goblin::elf::Elf::parse(object).ok().and_then(|elf| {
+        let section = elf
+            .section_headers
+            .iter()
+            .find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some("license"))?;
+        object.get(section.file_range()?)
+    });
+    let text = section.unwrap_or_default().split(|b| *b == 0).next();
+    String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+}
+
+/// The verifier's answer as an error about the script.
+fn explain(
+    bound: &Bound,
+    index: usize,
+    plan: &ProgramPlan,
+    failure: &LoadFailure,
+    options: &RunOptions,
+) -> LoadError {
+    let name = target_name(bound, index);
+    let probe = &bound.manifest.probes[plan.probe.0 as usize];
+    let errno = failure.error.raw_os_error().unwrap_or(0);
+    let reason = describe_errno(&failure.error);
+    let mut message =
+        format!("Error loading BPF program for {name}. Error code: -{errno} ({reason}).");
+    if !options.verbose {
+        message.push_str(" Use -v for full kernel error log.");
+    }
+    let mut error = LoadError::host(message);
+    let complaint = verifier::complaint(&failure.log);
+    let place = complaint
+        .as_ref()
+        .and_then(|complaint| complaint.place(&bound.manifest.source))
+        .unwrap_or(probe.place);
+    error = error.at(place, &bound.manifest.source);
+    if let Some(complaint) = &complaint {
+        if place == probe.place
+            && let Some(line) = &complaint.line
+        {
+            error = error.note(format!("in: {line}"));
+        }
+        error = error.note(format!("The kernel said: {}", complaint.reason));
+        if let Some(hint) = complaint.hint() {
+            error = error.hint(hint);
+        }
+    }
+    if options.verbose && !failure.log.is_empty() {
+        error = error.note(format!("Kernel error log:\n{}", failure.log));
+    }
+    if failure.log_trimmed {
+        error = error.hint(format!(
+            "The kernel log has been trimmed to {} bytes: set the BPFTRACE_LOG_SIZE environment \
+             variable to see more of it",
+            bound.settings.log_size()
+        ));
+    }
+    error
+}

@@ -1,0 +1,142 @@
+use bpftrace_meta::{SourceMeta, SourceRange};
+
+/// What the verifier did not like, out of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    /// Its last words.
+    pub(super) reason: String,
+    /// Text of the script's line that it was at.
+    pub(super) line: Option<String>,
+    /// File and line number, which kernels name since 6.9.
+    at: Option<(String, u32)>,
+}
+
+/// Finds the complaint in a log; `None` when there is nothing in it.
+pub(super) fn complaint(log: &str) -> Option<Complaint> {
+    let mut reason: Option<&str> = None;
+    let mut source: Option<&str> = None;
+    for line in log.lines() {
+        let text = line.trim();
+        if text.is_empty() || is_summary(text) {
+            continue;
+        }
+        if let Some(quoted) = text.strip_prefix("; ") {
+            source = Some(quoted);
+        } else if !is_trace(text) {
+            reason = Some(text);
+        }
+    }
+    let reason = reason?.to_owned();
+    let (line, at) = match source {
+        None => (None, None),
+        Some(text) => match text.rsplit_once(" @ ") {
+            Some((line, place)) => {
+                let at = place
+                    .rsplit_once(':')
+                    .and_then(|(file, number)| Some((file.to_owned(), number.parse().ok()?)));
+                (Some(line.trim().to_owned()), at)
+            }
+            None => (Some(text.trim().to_owned()), None),
+        },
+    };
+    Some(Complaint { reason, line, at })
+}
+
+/// Statistics behind the complaint.
+fn is_summary(text: &str) -> bool {
+    [
+        "processed ",
+        "verification time",
+        "stack depth",
+        "max_states_per_insn",
+    ]
+    .iter()
+    .any(|start| text.starts_with(start))
+}
+
+/// An instruction, or the state of registers: `12: (85) call ...`, `from 3 to 7: R0=...`, `R0=...`.
+fn is_trace(text: &str) -> bool {
+    let number_then_colon = text
+        .split_once(':')
+        .is_some_and(|(start, _)| !start.is_empty() && start.bytes().all(|b| b.is_ascii_digit()));
+    let registers = text.starts_with('R')
+        && text
+            .split_once(['=', '_'])
+            .is_some_and(|(start, _)| start[1..].bytes().all(|b| b.is_ascii_digit()));
+    number_then_colon
+        || registers
+        || text.starts_with("from ")
+        || text.starts_with("mark_precise")
+        || text.starts_with("func#")
+        || text.starts_with("Func#")
+}
+
+impl Complaint {
+    /// The whole line of the script, when the kernel names it and the artifact has it.
+    pub(super) fn place(&self, source: &SourceMeta) -> Option<SourceRange> {
+        let (file, line) = self.at.as_ref()?;
+        let file = source.files.iter().position(|known| known == file)? as u32;
+        let text = source.line(file, *line)?;
+        let indent = text.len() - text.trim_start().len();
+        Some(SourceRange {
+            file,
+            line: *line,
+            column: indent as u32 + 1,
+            end_line: *line,
+            end_column: text.trim_end().len() as u32 + 1,
+        })
+    }
+
+    /// What the user can do about it.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        let reason = &self.reason;
+        if reason.contains("pointer arithmetic on ptr_or_null_")
+            || reason.contains("'map_value_or_null'")
+        {
+            Some("result needs to be null-checked before accessing fields")
+        } else if reason.contains("combined stack size") || reason.contains("invalid stack off") {
+            Some(
+                "Stack size is too large. Trying moving some scratch variables into maps or try \
+                 setting a lower on_stack_limit (e.g. `config = { on_stack_limit=16 }`)",
+            )
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_reason_and_line() {
+        let log = "func#0 @0\n0: R1=ctx() R10=fp0\n; @a = *(uint64*)$x; @ stdin:3\n\
+                   0: (79) r1 = *(u64 *)(r1 +8192)\ninvalid bpf_context access off=8192 size=8\n\
+                   processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0\n";
+        let complaint = complaint(log).unwrap();
+        assert_eq!(
+            complaint,
+            Complaint {
+                reason: "invalid bpf_context access off=8192 size=8".into(),
+                line: Some("@a = *(uint64*)$x;".into()),
+                at: Some(("stdin".into(), 3)),
+            }
+        );
+        let source = SourceMeta {
+            files: vec!["stdin".into()],
+            lines: vec![(0, 3, "  @a = *(uint64*)$x;".into())],
+        };
+        let place = complaint.place(&source).unwrap();
+        assert_eq!((place.line, place.column, place.end_column), (3, 3, 21));
+    }
+
+    #[test]
+    fn old_kernels_name_no_place() {
+        let complaint = complaint("; $x = 1;\n0: (b7) r0 = 0\nR0 !read_ok\n").unwrap();
+        assert_eq!(complaint.reason, "R0 !read_ok");
+        assert_eq!(complaint.line.as_deref(), Some("$x = 1;"));
+        assert_eq!(complaint.at, None);
+        assert_eq!(super::complaint(""), None);
+    }
+}

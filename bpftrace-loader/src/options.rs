@@ -1,0 +1,74 @@
+//! How a session is run: what was asked for on the command line, resolved.
+
+use std::path::PathBuf;
+
+use bpftrace_meta::Feature;
+
+/// Which run-time warnings are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warnings {
+    /// `--no-warnings`: none.
+    Off,
+    /// Those of map updates and the like.
+    Default,
+    /// `-k`: failed reads and map look-ups too.
+    Extra,
+}
+
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The probes.
+    Trace,
+    /// `--test`: the `test` probes.
+    Test,
+    /// `--bench`: the `bench` probes.
+    Bench,
+}
+
+/// Stages whose inner workings are shown (`-d`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugStages {
+    /// What libbpf says.
+    pub libbpf: bool,
+    /// The verifier's log of programs that load.
+    pub verifier: bool,
+}
+
+/// Everything about an invocation that the loader has to know. There is no default: who starts a
+/// session decides each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Positional parameters, `$1` first.
+    pub params: Vec<String>,
+    /// Named parameters, without dashes, and their values.
+    pub named: Vec<(String, Option<String>)>,
+    /// Process to trace (`-p`).
+    pub pid: Option<i32>,
+    /// Command to run and trace (`-c`).
+    pub command: Option<String>,
+    /// Do not say what was attached (`-q`).
+    pub quiet: bool,
+    /// Show the whole verifier log on failure (`-v`).
+    pub verbose: bool,
+    /// Load and attach, then end (`--dry-run`).
+    pub dry_run: bool,
+    /// Stages to show.
+    pub debug: DebugStages,
+    /// Run-time warnings.
+    pub warnings: Warnings,
+    /// Leave out safety checks of attach points (`--unsafe`).
+    pub unsafe_mode: bool,
+    /// What to run.
+    pub mode: Mode,
+    /// Regular expression that names of attached targets have to match (`--probe-filter`).
+    pub probe_filter: Option<String>,
+    /// Features to do without (`--no-feature`).
+    pub no_features: Vec<Feature>,
+    /// File in place of `available_filter_functions`.
+    pub traceable_functions: Option<PathBuf>,
+    /// Directories with split debug information (`--debuginfo`); empty: the usual ones.
+    pub debug_dirs: Vec<PathBuf>,
+    /// Activate USDT semaphores through the files of running processes.
+    pub usdt_file_activation: bool,
+}

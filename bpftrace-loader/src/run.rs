@@ -1,0 +1,432 @@
+//! The running session: one thread that waits for records, signals and the end of the traced
+//! process, in one place.
+
+use std::io;
+use std::io::Write as _;
+
+use bpftrace_meta::{Manifest, MapId, MapRole};
+
+use crate::Exit;
+use crate::attach::{self, Attached};
+use crate::bind::{Invocation, Place};
+use crate::cmd::Traced;
+use crate::error::LoadError;
+use crate::ffi::{Epoll, Flow, MapHandle, RingBuffer, SignalPipe, reset_signal};
+use crate::host::Host;
+use crate::load::Loaded;
+use crate::print::{Action, MapReader, OutputKind, Printer, PrinterOptions, Sink, WarningMode};
+
+/// Records taken before signals are looked at.
+const RECORDS_PER_TURN: usize = 4096;
+
+/// What woke us, in epoll's tokens.
+const RING: u64 = 0;
+const SIGNAL: u64 = 1;
+const TRACED: u64 = 2;
+
+/// Standard output gets this line when probes are attached and the variable is set.
+const NOTIFY_ATTACHED: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
+
+/// The maps of a loaded script.
+struct Maps<'a>(&'a [Option<MapHandle>]);
+
+impl Maps<'_> {
+    fn get(&self, map: MapId) -> io::Result<&MapHandle> {
+        self.0
+            .get(map.0 as usize)
+            .and_then(Option::as_ref)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+}
+
+impl MapReader for Maps<'_> {
+    fn for_each_entry(
+        &mut self,
+        map: MapId,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<()> {
+        self.get(map)?.for_each(visit)
+    }
+
+    fn clear(&mut self, map: MapId) -> io::Result<()> {
+        self.get(map)?.clear()
+    }
+
+    fn zero(&mut self, map: MapId) -> io::Result<()> {
+        self.get(map)?.zero()
+    }
+}
+
+/// How events come to us, and what becomes of them.
+struct Events<'a> {
+    ring: Option<RingBuffer>,
+    maps: Maps<'a>,
+    printer: Printer,
+    sink: &'a mut dyn Sink,
+    lost: Lost<'a>,
+}
+
+/// Counts records that found the ring buffer full.
+struct Lost<'a> {
+    map: Option<&'a MapHandle>,
+    reported: u64,
+}
+
+/// Why the session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// `exit()`, with the exit status.
+    Asked(u8),
+    /// A signal.
+    Signal,
+    /// The traced process has ended, or there is nothing more to come.
+    Done,
+    /// Nobody reads our output.
+    OutputClosed,
+}
+
+impl Lost<'_> {
+    /// The total so far, and how many of them are new.
+    fn count(&mut self) -> io::Result<(u64, u64)> {
+        let Some(map) = self.map else {
+            return Ok((0, 0));
+        };
+        let cells = map.lookup(&0u32.to_le_bytes())?.unwrap_or_default();
+        let total = cells
+            .chunks_exact(8)
+            .map(|cell| u64::from_le_bytes(cell.try_into().expect("8 bytes")))
+            .sum::<u64>();
+        let new = total.saturating_sub(self.reported);
+        self.reported = total;
+        Ok((total, new))
+    }
+}
+
+fn output_failed(error: io::Error) -> LoadError {
+    LoadError::io("Failed to write output", &error)
+}
+
+/// What a broken pipe is worth.
+fn written(result: io::Result<()>) -> Result<Option<End>, LoadError> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(Some(End::OutputClosed)),
+        Err(e) => Err(output_failed(e)),
+    }
+}
+
+impl Events<'_> {
+    /// Handles records until there are none; at most one turn of them. Gives whether there may be
+    /// more, or the reason to end.
+    fn turn(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<(bool, Option<End>), LoadError> {
+        let Some(ring) = &mut self.ring else {
+            return Ok((false, None));
+        };
+        let (maps, printer) = (&mut self.maps, &mut self.printer);
+        let sink = &mut *self.sink;
+        let mut outcome: Result<Option<End>, LoadError> = Ok(None);
+        let taken = ring
+            .consume(RECORDS_PER_TURN, &mut |record| {
+                outcome = match printer.handle(record, maps, sink) {
+                    Ok(Action::Continue) => return Flow::Continue,
+                    Ok(Action::Unwatch(address)) => {
+                        unwatch(address);
+                        return Flow::Continue;
+                    }
+                    Ok(Action::Exit(code)) => Ok(Some(End::Asked(code as u8))),
+                    Ok(Action::OutputClosed) => Ok(Some(End::OutputClosed)),
+                    Err(e) => written(Err(e)),
+                };
+                Flow::Stop
+            })
+            .map_err(|e| LoadError::io("Failed to read events", &e))?;
+        outcome.map(|end| (taken.is_none_or(|n| n >= RECORDS_PER_TURN), end))
+    }
+
+    /// Handles all records there are.
+    fn drain(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<Option<End>, LoadError> {
+        loop {
+            let (more, end) = self.turn(unwatch)?;
+            if end.is_some() || !more {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Forgets all records there are.
+    fn discard(&mut self) -> Result<(), LoadError> {
+        if let Some(ring) = &mut self.ring {
+            ring.consume(usize::MAX >> 1, &mut |_| Flow::Continue)
+                .map_err(|e| LoadError::io("Failed to read events", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Reports newly lost records, and lets the output be seen.
+    fn settle(&mut self) -> Result<Option<End>, LoadError> {
+        let (_, new) = self
+            .lost
+            .count()
+            .map_err(|e| LoadError::io("Failed to count lost events", &e))?;
+        if new > 0
+            && let Some(end) = written(self.sink.lost_events(new))?
+        {
+            return Ok(Some(end));
+        }
+        written(self.sink.drained())
+    }
+}
+
+/// Runs the programs of all targets of one kind.
+fn run_programs(loaded: &Loaded, wanted: &Place) -> Result<u64, LoadError> {
+    let mut n = 0;
+    for attachment in &loaded.bound.attachments {
+        let target = &loaded.bound.targets[attachment.targets[0] as usize];
+        if target.place != *wanted {
+            continue;
+        }
+        loaded.programs[attachment.program]
+            .run()
+            .map_err(|e| LoadError::io(format!("Failed to run {}", target.name), &e))?;
+        n += 1;
+    }
+    Ok(n)
+}
+
+fn find_map(manifest: &Manifest, wanted: impl Fn(&MapRole) -> bool) -> Option<usize> {
+    manifest.maps.iter().position(|map| wanted(&map.role))
+}
+
+/// Runs a loaded script to its end.
+pub(crate) fn run(
+    loaded: &Loaded,
+    invocation: &Invocation<'_>,
+    traced: &mut Traced,
+    host: &dyn Host,
+    sink: &mut dyn Sink,
+) -> Result<Exit, LoadError> {
+    let options = invocation.options;
+    let manifest = &loaded.bound.manifest;
+    let map = |wanted: fn(&MapRole) -> bool| {
+        find_map(manifest, wanted).and_then(|i| loaded.maps[i].as_ref())
+    };
+    let ring = map(|role| matches!(role, MapRole::RingBuffer))
+        .map(RingBuffer::new)
+        .transpose()
+        .map_err(|e| LoadError::io("Failed to map the ring buffer", &e))?;
+    let printer = Printer::new(
+        manifest,
+        PrinterOptions {
+            config: loaded.bound.settings.0.clone(),
+            target_names: loaded
+                .bound
+                .targets
+                .iter()
+                .map(|t| t.name.clone())
+                .collect(),
+            warnings: match options.warnings {
+                crate::options::Warnings::Off => WarningMode::Off,
+                _ => WarningMode::On,
+            },
+            debug_dirs: options.debug_dirs.clone(),
+            runs_command: options.command.is_some(),
+        },
+    );
+    let signals = SignalPipe::new(&[libc::SIGINT, libc::SIGTERM, libc::SIGUSR1])
+        .map_err(|e| LoadError::io("Failed to catch signals", &e))?;
+    let mut events = Events {
+        ring,
+        maps: Maps(&loaded.maps),
+        printer,
+        sink,
+        lost: Lost {
+            map: map(|role| matches!(role, MapRole::LostEvents)),
+            reported: 0,
+        },
+    };
+
+    let n_begin = run_programs(loaded, &Place::Begin)?;
+    let count = |place: &Place| {
+        let targets = loaded.bound.targets.iter();
+        targets.filter(|target| target.place == *place).count() as u64
+    };
+    let (n_end, n_signal) = (count(&Place::End), count(&Place::Signal));
+    let mut warnings = Vec::new();
+    let mut attached = attach::attach(loaded, invocation, host, &mut |text| warnings.push(text))?;
+    for text in warnings {
+        written(events.sink.warning(&text))?;
+    }
+    if options.dry_run {
+        return Ok(Exit { code: 0 });
+    }
+    traced.release()?;
+    let n_attached = attached.n_targets + n_begin + n_end + n_signal;
+    if n_attached == 0 {
+        return Err(LoadError::host("Attachment failed for all probes."));
+    }
+    if !options.quiet {
+        written(events.sink.attached_probes(n_attached))?;
+    }
+    if host.env(NOTIFY_ATTACHED).is_some() {
+        written(events.sink.flush())?;
+        let mut stdout = io::stdout().lock();
+        written(writeln!(stdout, "{NOTIFY_ATTACHED}").and_then(|()| stdout.flush()))?;
+    }
+
+    let iterated = read_iterators(loaded, &attached, events.sink)?;
+    let only_begin_and_end = attached.is_empty() && n_signal == 0;
+    let end = if iterated || only_begin_and_end {
+        match events.drain(&mut |_| {})? {
+            Some(end) => end,
+            None => events.settle()?.unwrap_or(End::Done),
+        }
+    } else {
+        wait(loaded, &mut attached, &mut events, &signals, traced)?
+    };
+    drop(attached);
+    finish(loaded, end, &mut events, &signals, traced)
+}
+
+/// The main loop: until there is a reason to end.
+fn wait(
+    loaded: &Loaded,
+    attached: &mut Attached,
+    events: &mut Events<'_>,
+    signals: &SignalPipe,
+    traced: &Traced,
+) -> Result<End, LoadError> {
+    use std::os::fd::AsFd as _;
+    let failed = |e| LoadError::io("Failed to wait for events", &e);
+    let epoll = Epoll::new().map_err(failed)?;
+    if let Some(ring) = &events.ring {
+        epoll.add(ring.epoll_fd(), RING).map_err(failed)?;
+    }
+    epoll.add(signals.as_fd(), SIGNAL).map_err(failed)?;
+    if let Some(end) = traced.end() {
+        epoll.add(end.as_fd(), TRACED).map_err(failed)?;
+    }
+    let mut more = true;
+    loop {
+        if !more && let Some(end) = events.settle()? {
+            return Ok(end);
+        }
+        let ready = epoll.wait(!more).map_err(failed)?;
+        let mut unwatch = |address: u64| {
+            attached.detach(&|index| {
+                let number = loaded.bound.attachments[index].targets[0];
+                matches!(&loaded.bound.targets[number as usize].place,
+                    Place::Watchpoint { address: found, .. } if *found == address)
+            });
+        };
+        // Signals first: a flood of events must not keep us from ending.
+        if ready.contains(&SIGNAL) {
+            while let Some(signal) = signals.take() {
+                if signal == libc::SIGUSR1 {
+                    run_programs(loaded, &Place::Signal)?;
+                } else {
+                    return Ok(End::Signal);
+                }
+            }
+        }
+        if ready.contains(&TRACED) {
+            return Ok(events.drain(&mut unwatch)?.unwrap_or(End::Done));
+        }
+        let (again, end) = events.turn(&mut unwatch)?;
+        if let Some(end) = end {
+            return Ok(end);
+        }
+        more = again;
+    }
+}
+
+/// Everything is detached: runs `end`, prints what is left, and the maps.
+fn finish(
+    loaded: &Loaded,
+    end: End,
+    events: &mut Events<'_>,
+    signals: &SignalPipe,
+    traced: &mut Traced,
+) -> Result<Exit, LoadError> {
+    // From here on a second Ctrl-C ends us at once.
+    for signal in signals.signals() {
+        reset_signal(*signal);
+    }
+    let mut code = 0;
+    match end {
+        End::OutputClosed => return Ok(Exit { code: 0 }),
+        End::Asked(asked) => {
+            code = asked;
+            events.discard()?;
+            *traced = Traced::All;
+        }
+        End::Signal => {
+            *traced = Traced::All;
+            if let Some(End::Asked(asked)) = events.drain(&mut |_| {})? {
+                code = asked;
+                events.discard()?;
+            }
+        }
+        End::Done => {}
+    }
+    run_programs(loaded, &Place::End)?;
+    match events.drain(&mut |_| {})? {
+        Some(End::Asked(asked)) => code = asked,
+        Some(End::OutputClosed) => return Ok(Exit { code: 0 }),
+        _ => {}
+    }
+    let (total, new) = events
+        .lost
+        .count()
+        .map_err(|e| LoadError::io("Failed to count lost events", &e))?;
+    if new > 0 {
+        written(events.sink.lost_events(new))?;
+    }
+    if total > 0 {
+        written(events.sink.total_lost_events(total))?;
+    }
+    written(events.printer.finish(&mut events.maps, events.sink))?;
+    Ok(Exit { code })
+}
+
+/// Reads attached iterators, or pins those that are to be pinned. Gives whether there were any.
+fn read_iterators(
+    loaded: &Loaded,
+    attached: &Attached,
+    sink: &mut dyn Sink,
+) -> Result<bool, LoadError> {
+    use std::io::Read as _;
+    let mut any = false;
+    for (index, links) in attached.links() {
+        let number = loaded.bound.attachments[index].targets[0];
+        let target = &loaded.bound.targets[number as usize];
+        let Place::Iter { pin, .. } = &target.place else {
+            continue;
+        };
+        any = true;
+        for link in links {
+            if let Some(path) = pin {
+                link.pin(path)
+                    .map_err(|e| LoadError::io(format!("Failed to pin {path}"), &e))?;
+                let text = format!("Program pinned to {path}\n");
+                written(sink.output(OutputKind::Printf, text.as_bytes()))?;
+                continue;
+            }
+            let failed = |e| LoadError::io(format!("Failed to read {}", target.name), &e);
+            let mut file = link.open_iterator().map_err(failed)?;
+            let mut buffer = [0u8; 4096];
+            loop {
+                match file.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        if written(sink.output(OutputKind::Printf, &buffer[..n]))?.is_some() {
+                            return Ok(true);
+                        }
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(failed(e)),
+                }
+            }
+        }
+    }
+    Ok(any)
+}
