@@ -259,3 +259,174 @@ impl BtfBuilder {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use btf_rs::{Btf, Type};
+
+    #[test]
+    fn bytes_of_a_small_section() {
+        let mut btf = BtfBuilder::new();
+        let int = btf.int("int", 4, IntEncoding::Signed);
+        btf.ptr(int);
+        assert_eq!(
+            btf.finish(),
+            [
+                &[0x9f, 0xeb, 1, 0][..],
+                &[
+                    24, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 28, 0, 0, 0, 5, 0, 0, 0
+                ],
+                // int: name 1, kind 1, 4 bytes, signed, 32 bits.
+                &[1, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 32, 0, 0, 1],
+                // ptr: no name, kind 2, to type 1.
+                &[0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0],
+                b"\0int\0",
+            ]
+            .concat()
+        );
+    }
+
+    #[test]
+    fn equal_records_are_one() {
+        let mut btf = BtfBuilder::new();
+        let first = btf.int("int", 4, IntEncoding::Signed);
+        let other = btf.int("int", 4, IntEncoding::Unsigned);
+        let again = btf.int("int", 4, IntEncoding::Signed);
+        assert_eq!(first, again);
+        assert_ne!(first, other);
+        assert_eq!(btf.string("int"), btf.string("int\0cut off"));
+        assert_eq!(btf.string(""), 0);
+    }
+
+    /// Everything the builder knows, read back by somebody else.
+    #[test]
+    fn every_kind_reads_back() {
+        let mut btf = BtfBuilder::new();
+        let int = btf.int("int", 4, IntEncoding::Signed);
+        let boolean = btf.int("_Bool", 1, IntEncoding::Bool);
+        let array = btf.array(int, int, 7);
+        let plain = btf.composite(
+            "plain",
+            false,
+            64,
+            &[
+                BtfMember {
+                    name: "a",
+                    ty: int,
+                    bit_offset: 0,
+                    bitfield_bits: 0,
+                },
+                BtfMember {
+                    name: "b",
+                    ty: array,
+                    bit_offset: 64,
+                    bitfield_bits: 0,
+                },
+            ],
+        );
+        btf.composite(
+            "bits",
+            true,
+            4,
+            &[
+                BtfMember {
+                    name: "x",
+                    ty: int,
+                    bit_offset: 3,
+                    bitfield_bits: 5,
+                },
+                BtfMember {
+                    name: "",
+                    ty: int,
+                    bit_offset: 0,
+                    bitfield_bits: 0,
+                },
+            ],
+        );
+        btf.enumeration("small", 4, true, &[("MINUS", -1), ("TWO", 2)]);
+        btf.enumeration("large", 8, false, &[("HUGE", 0x1_0000_0002)]);
+        btf.forward("declared", true);
+        let alias = btf.typedef("alias", plain);
+        let constant = btf.constant(alias);
+        let volatile = btf.volatile(constant);
+        let tag = btf.type_tag("user", volatile);
+        let ptr = btf.ptr(tag);
+        let proto = btf.func_proto(&[("arg", ptr), ("flag", boolean)], int);
+        let func = btf.func("function", proto, FuncLinkage::Extern);
+        let float = btf.float("double", 8);
+        let var = btf.var("variable", float, VarLinkage::Global);
+        btf.datasec(
+            ".data",
+            24,
+            &[SectionVar {
+                ty: var,
+                offset: 16,
+                size: 8,
+            }],
+        );
+
+        let read = Btf::from_bytes(&btf.finish()).expect("btf-rs reads it");
+        let find = |name: &str| {
+            let types = read.resolve_types_by_name(name).expect("name is found");
+            assert_eq!(types.len(), 1, "{name}");
+            types.into_iter().next().expect("one type")
+        };
+        let Type::Struct(found) = find("plain") else {
+            panic!("plain is a struct");
+        };
+        assert_eq!((found.size(), found.members.len()), (64, 2));
+        assert_eq!(found.members[1].bit_offset(), 64);
+        assert_eq!(found.members[1].bitfield_size(), None);
+        let Type::Union(found) = find("bits") else {
+            panic!("bits is a union");
+        };
+        assert_eq!(found.members[0].bit_offset(), 3);
+        assert_eq!(found.members[0].bitfield_size(), Some(5));
+        let Type::Enum(found) = find("small") else {
+            panic!("small is an enum");
+        };
+        assert!(found.is_signed());
+        assert_eq!(found.members[0].val(), u32::MAX);
+        let Type::Enum64(found) = find("large") else {
+            panic!("large is a 64-bit enum");
+        };
+        assert!(!found.is_signed());
+        assert_eq!(found.members[0].val(), 0x1_0000_0002);
+        let Type::Fwd(found) = find("declared") else {
+            panic!("declared is a forward declaration");
+        };
+        assert!(found.is_union());
+        let Type::Func(found) = find("function") else {
+            panic!("function is a function");
+        };
+        assert!(found.is_extern());
+        let Type::FuncProto(found) = read.resolve_type_by_id(proto.0).expect("type") else {
+            panic!("a prototype");
+        };
+        assert_eq!(found.parameters.len(), 2);
+        assert_eq!(found.return_type_id(), int.0);
+        let Type::Datasec(found) = find(".data") else {
+            panic!(".data is a section");
+        };
+        assert_eq!(
+            (found.variables[0].offset(), found.variables[0].size()),
+            (16, 8)
+        );
+        for (id, kind) in [
+            (int, "int"),
+            (array, "array"),
+            (alias, "typedef"),
+            (constant, "const"),
+            (volatile, "volatile"),
+            (tag, "type-tag"),
+            (ptr, "ptr"),
+            (func, "func"),
+            (float, "float"),
+            (var, "var"),
+        ] {
+            let ty = read.resolve_type_by_id(id.0).expect("type");
+            assert_eq!(ty.name(), kind);
+        }
+    }
+}

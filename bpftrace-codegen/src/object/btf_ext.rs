@@ -164,3 +164,120 @@ fn put(out: &mut Vec<u8>, words: &[u32]) {
         out.extend_from_slice(&word.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(insn_idx: u32, line: u32) -> SourceLine {
+        SourceLine {
+            insn_idx,
+            file: "f".to_owned(),
+            text: format!("line {line}"),
+            line,
+            column: 2,
+        }
+    }
+
+    /// mov, ld_imm64 (two halves), exit.
+    fn code() -> Vec<u8> {
+        [0xb7u64, 0x18, 0, 0x95]
+            .iter()
+            .flat_map(|insn| insn.to_le_bytes())
+            .collect()
+    }
+
+    fn positions(lines: &[SourceLine]) -> Vec<(u32, u32)> {
+        line_infos(&mut BtfBuilder::new(), 800, &code(), lines)
+            .iter()
+            .map(|info| (info.insn_offset, info.position >> LINE_COLUMN_BITS))
+            .collect()
+    }
+
+    #[test]
+    fn lines_become_what_the_kernel_accepts() {
+        assert_eq!(positions(&[]), [(800, 0)]);
+        // The first one reaches back to the start.
+        assert_eq!(positions(&[line(1, 5)]), [(800, 5)]);
+        // The second half of ld_imm64 has no line of its own, and no instruction has two.
+        assert_eq!(
+            positions(&[line(0, 1), line(2, 2), line(3, 3)]),
+            [(800, 1), (824, 3)]
+        );
+        assert_eq!(positions(&[line(0, 1), line(0, 2)]), [(800, 2)]);
+        // What lies behind the function is left out.
+        assert_eq!(positions(&[line(0, 1), line(4, 2)]), [(800, 1)]);
+    }
+
+    #[test]
+    fn large_numbers_end_at_the_formats_limits() {
+        let mut long = line(0, u32::MAX);
+        long.column = 5000;
+        let infos = line_infos(&mut BtfBuilder::new(), 0, &code(), &[long]);
+        assert_eq!(infos[0].position, u32::MAX);
+    }
+
+    #[test]
+    fn bytes_of_a_small_section() {
+        let mut btf = BtfBuilder::new();
+        let section = SectionInfo {
+            name: "raw_tp".to_owned(),
+            functions: vec![(0, BtfId(3))],
+            lines: vec![LineInfo {
+                insn_offset: 0,
+                file: 4,
+                text: 5,
+                position: 6,
+            }],
+            core: vec![CoreInfo {
+                insn_offset: 16,
+                root: BtfId(9),
+                access: 8,
+                kind: CoreKind::FieldExists,
+            }],
+        };
+        let bytes = write_btf_ext(&mut btf, &[section]);
+        let words: Vec<u32> = bytes
+            .chunks(4)
+            .map(|word| u32::from_le_bytes(word.try_into().expect("four bytes")))
+            .collect();
+        assert_eq!(
+            words,
+            [
+                0x0001_eb9f,
+                32,
+                0,
+                20,
+                20,
+                28,
+                48,
+                28, // header
+                8,
+                1,
+                1,
+                0,
+                3, // functions
+                16,
+                1,
+                1,
+                0,
+                4,
+                5,
+                6, // lines
+                16,
+                1,
+                1,
+                16,
+                9,
+                8,
+                2, // CO-RE relocations
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_to_say_takes_no_room() {
+        let bytes = write_btf_ext(&mut BtfBuilder::new(), &[]);
+        assert_eq!(bytes.len(), HEADER_LEN as usize);
+    }
+}
