@@ -1,3 +1,54 @@
 //! The runtime shim: runs the artifact inside its own executable.
+//!
+//! An ahead-of-time executable is a copy of this program with the section `.btaot` behind it. All it
+//! knows is where to look for the artifact and how to read a command line; the rest is
+//! [`bpftrace_loader::start`], the same as for a script that was just compiled.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::fs::File;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use bpftrace_loader::options::{self, Request};
+use bpftrace_loader::{LinuxHost, LoadError, manifest_json};
+use bpftrace_meta::{Artifact, read_payload};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run() -> Result<u8, LoadError> {
+    let payload = File::open("/proc/self/exe")
+        .map_err(Into::into)
+        .and_then(|mut file| read_payload(&mut file))
+        .map_err(|e| LoadError::usage(e.to_string()))?;
+    let words = std::env::args_os().skip(1);
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let text = match options::parse(words)? {
+        Request::Help => {
+            let name = std::env::args().next().unwrap_or_default();
+            format!(
+                "USAGE:\n    {name} [options] [--] [parameters...]\n\nOPTIONS:\n{}",
+                options::RUNTIME_HELP
+            )
+        }
+        Request::Version => concat!("bpftrace v", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        Request::Manifest => manifest_json(&Artifact::decode(&payload)?.manifest) + "\n",
+        Request::Run(run, output) => {
+            let host = LinuxHost::new();
+            // A damaged script is reported before an output file is made.
+            Artifact::decode(&payload)?;
+            let mut sink = options::open_sink(&output, &host)?;
+            return Ok(bpftrace_loader::start(&payload, &host, *run, &mut *sink)?.code);
+        }
+    };
+    // Nobody reads it: nobody misses it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
+}

@@ -16,7 +16,10 @@ pub enum ErrorKind {
 ///
 /// `Display` gives the finished text, several lines where there is something to quote or to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadError {
+pub struct LoadError(Box<Details>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Details {
     kind: ErrorKind,
     message: String,
     causes: Vec<String>,
@@ -53,34 +56,34 @@ impl LoadError {
     }
 
     fn new(kind: ErrorKind, message: String) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind,
             message,
             causes: Vec::new(),
             quote: None,
             notes: Vec::new(),
             hints: Vec::new(),
-        }
+        }))
     }
 
     /// Adds the reason, behind the reasons there are.
     #[must_use]
     pub fn because(mut self, cause: impl Into<String>) -> Self {
-        self.causes.push(cause.into());
+        self.0.causes.push(cause.into());
         self
     }
 
     /// Adds a line of advice.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.0.hints.push(hint.into());
         self
     }
 
     /// Adds text that is shown as it is behind the message, such as the verifier's log.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.notes.push(note.into());
+        self.0.notes.push(note.into());
         self
     }
 
@@ -90,7 +93,7 @@ impl LoadError {
         if let Some(file) = source.files.get(place.file as usize)
             && place.line > 0
         {
-            self.quote = Some(Quote {
+            self.0.quote = Some(Quote {
                 file: file.clone(),
                 place,
                 line: source.line(place.file, place.line).map(str::to_owned),
@@ -102,13 +105,13 @@ impl LoadError {
     /// Whose mistake it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// Exit status of the process.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match self.kind {
+        match self.0.kind {
             ErrorKind::Usage => 1,
             ErrorKind::Host => 255,
         }
@@ -117,8 +120,8 @@ impl LoadError {
     /// The message with its reasons, on one line.
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut text = self.message.clone();
-        for cause in &self.causes {
+        let mut text = self.0.message.clone();
+        for cause in &self.0.causes {
             text.push_str(": ");
             text.push_str(cause);
         }
@@ -128,7 +131,7 @@ impl LoadError {
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Quote { file, place, .. }) = &self.quote {
+        if let Some(Quote { file, place, .. }) = &self.0.quote {
             let SourceRange {
                 line,
                 column,
@@ -147,7 +150,7 @@ impl fmt::Display for LoadError {
             place,
             line: Some(line),
             ..
-        }) = &self.quote
+        }) = &self.0.quote
         {
             write!(f, "\n{}", line.replace('\t', "    "))?;
             if place.line == place.end_line {
@@ -162,10 +165,10 @@ impl fmt::Display for LoadError {
                 write!(f, "\n{}{}", " ".repeat(start), "~".repeat(marks))?;
             }
         }
-        for note in &self.notes {
+        for note in &self.0.notes {
             write!(f, "\n{}", note.trim_end())?;
         }
-        for hint in &self.hints {
+        for hint in &self.0.hints {
             write!(f, "\nHINT: {hint}")?;
         }
         Ok(())

@@ -32,6 +32,8 @@ pub mod options;
 pub mod print;
 mod run;
 
+use std::io::Write as _;
+
 use bpftrace_meta::Artifact;
 
 pub use error::{ErrorKind, LoadError};
@@ -83,7 +85,7 @@ pub fn start(
     }
     if bound.targets.is_empty() {
         if !options.quiet {
-            println!("No probes to attach");
+            let _ = writeln!(std::io::stdout(), "No probes to attach");
         }
         return Ok(Exit { code: 1 });
     }

@@ -1,8 +1,20 @@
 //! How a session is run: what was asked for on the command line, resolved.
 
+mod args;
+
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use bpftrace_meta::Feature;
+
+use crate::error::{LoadError, describe_errno};
+use crate::host::Host;
+use crate::print::{BufferMode, JsonSink, ScriptOutput, Sink, TextSink};
+
+pub use args::{
+    NamedParam, RUNTIME_HELP, Request, parse, parse_buffering, parse_directories, parse_features,
+    parse_format, parse_params, parse_pid,
+};
 
 /// Which run-time warnings are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,4 +83,56 @@ pub struct RunOptions {
     pub debug_dirs: Vec<PathBuf>,
     /// Activate USDT semaphores through the files of running processes.
     pub usdt_file_activation: bool,
+}
+
+/// How output of the script looks (`-f`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where output of the script goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputOptions {
+    /// File in place of standard output (`-o`).
+    pub file: Option<PathBuf>,
+    /// Format (`-f`).
+    pub format: OutputFormat,
+    /// Buffering (`-B`).
+    pub buffering: BufferMode,
+}
+
+/// Opens the output of a session.
+///
+/// # Errors
+/// When the file cannot be made.
+pub fn open_sink(options: &OutputOptions, host: &dyn Host) -> Result<Box<dyn Sink>, LoadError> {
+    let output = match &options.file {
+        None => ScriptOutput::stdout(options.buffering),
+        Some(path) => ScriptOutput::file(path, options.buffering).map_err(|e| {
+            LoadError::usage(format!(
+                "Failed to open output file: \"{}\": {}",
+                path.display(),
+                describe_errno(&e)
+            ))
+        })?,
+    };
+    Ok(match options.format {
+        OutputFormat::Text => Box::new(TextSink::new(output, wants_color(host))),
+        OutputFormat::Json => Box::new(JsonSink::new(output)),
+    })
+}
+
+/// Whether messages are coloured: as `BPFTRACE_COLOR` says, by default when standard output and
+/// standard error are terminals.
+#[must_use]
+pub fn wants_color(host: &dyn Host) -> bool {
+    match host.env("BPFTRACE_COLOR").as_deref() {
+        Some("always") => true,
+        Some("never") => false,
+        _ => std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
+    }
 }

@@ -15,6 +15,7 @@
 
 mod artifact;
 mod config;
+mod container;
 mod event;
 mod format;
 mod map;
@@ -29,6 +30,7 @@ mod wildcard;
 
 pub use artifact::{Artifact, DecodeError, SECTION_NAME};
 pub use config::{CacheUserSymbols, MissingProbes, RunConfig, StackMode};
+pub use container::{ContainerError, make_executable, read_artifact, read_payload};
 pub use event::{
     ArgLayout, EventId, EventKind, EventMeta, HelperFailure, LostLayout, RuntimeError,
 };
