@@ -651,8 +651,6 @@ fn build(stmts: &[Stmt], live: u16) -> Function {
     }
     builder.ins().return_(&[sum]);
     builder.seal_all_blocks();
-    // `finalize` would only clear the context for another function.
-    drop(builder);
     func
 }
 
@@ -687,11 +685,12 @@ fn rbpf_can_run(code: &[u8]) -> bool {
                 width: Width::W64,
                 rhs: Src::Imm(imm),
                 ..
-            } if imm < 0 => {
-                if !matches!(
+            } => {
+                let extended = matches!(
                     op,
                     JmpOp::Sgt | JmpOp::Sge | JmpOp::Slt | JmpOp::Sle | JmpOp::Set
-                ) {
+                );
+                if imm < 0 && !extended {
                     return false;
                 }
             }

@@ -5,8 +5,9 @@
 //! emitted that cannot be reached, which the verifier would refuse.
 
 use cranelift_codegen::ir::StackSlot;
-use regalloc2::{Allocation as Loc, Edit, Inst, InstOrEdit, InstRange};
+use regalloc2::{Allocation as Loc, Inst};
 
+use super::cleanup::{Cleaned, Item};
 use super::frame::Frame;
 use super::insn::{AluOp, AtomicOp, Insn, PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_NONE, Size, Src, Width};
 use super::regalloc::Allocation;
@@ -80,12 +81,14 @@ pub(super) fn used_slots(vcode: &VCode) -> Vec<StackSlot> {
 pub(super) fn emit(
     vcode: &VCode,
     allocation: &Allocation,
+    cleaned: &Cleaned,
     frame: &Frame,
 ) -> Result<Emitted, BackendError> {
     let n_blocks = vcode.blocks.len();
     let mut emitter = Emitter {
         vcode,
         allocation,
+        cleaned,
         frame,
         out: Emitted::default(),
         labels: vec![None; n_blocks],
@@ -107,6 +110,7 @@ pub(super) fn emit(
 struct Emitter<'a> {
     vcode: &'a VCode,
     allocation: &'a Allocation,
+    cleaned: &'a Cleaned,
     frame: &'a Frame,
     out: Emitted,
     /// Where each block starts, in slots.
@@ -136,34 +140,6 @@ impl Emitter<'_> {
         (self.out.code.len() / 8) as u32
     }
 
-    fn insns(&self, block: BlockIdx) -> InstRange {
-        let starts = &self.allocation.starts;
-        let block = block as usize;
-        InstRange::new(Inst::new(starts[block]), Inst::new(starts[block + 1]))
-    }
-
-    /// The edits and instructions of a block, in order.
-    fn items(&self, block: BlockIdx) -> impl Iterator<Item = InstOrEdit<'_>> {
-        let output = &self.allocation.output;
-        let range = self.insns(block);
-        let first = regalloc2::ProgPoint::before(range.first());
-        let start = output.edits.partition_point(|(point, _)| *point < first);
-        let mut edits = output.edits[start..].iter().peekable();
-        let mut next = range.first();
-        std::iter::from_fn(move || {
-            if next.index() > range.last().index() {
-                return None;
-            }
-            let point = regalloc2::ProgPoint::before(next);
-            if let Some((_, edit)) = edits.next_if(|(at, _)| *at <= point) {
-                return Some(InstOrEdit::Edit(edit));
-            }
-            let inst = next;
-            next = next.next();
-            Some(InstOrEdit::Inst(inst))
-        })
-    }
-
     /// For each block, the block that it amounts to: itself unless it does nothing but jump.
     fn jump_targets(&self) -> Vec<BlockIdx> {
         let n_blocks = self.vcode.blocks.len();
@@ -172,10 +148,7 @@ impl Emitter<'_> {
             let VInsn::Jump = self.vcode.blocks[block].insns[0].0 else {
                 continue;
             };
-            let is_empty = self.items(block as BlockIdx).all(|item| match item {
-                InstOrEdit::Edit(Edit::Move { from, to }) => from == to,
-                InstOrEdit::Inst(_) => true,
-            });
+            let is_empty = self.cleaned.blocks[block].len() == 1;
             let target = forward[self.vcode.blocks[block].succs[0].target as usize];
             if is_empty && target as usize != block {
                 forward[block] = target;
@@ -195,14 +168,12 @@ impl Emitter<'_> {
 
     fn block(&mut self, block: BlockIdx, next: Option<BlockIdx>) -> Result<(), BackendError> {
         self.labels[block as usize] = Some(self.slot_idx());
-        let vcode = self.vcode;
-        let start = self.insns(block).first().index();
-        let items: Vec<Item> = self.items(block).map(Item::from).collect();
-        for item in items {
-            match item {
+        let (vcode, cleaned) = (self.vcode, self.cleaned);
+        for item in &cleaned.blocks[block as usize] {
+            match *item {
                 Item::Move { from, to } => self.edit(from, to)?,
-                Item::Inst(inst) => {
-                    let (insn, srcloc) = &vcode.blocks[block as usize].insns[inst.index() - start];
+                Item::Insn { inst, nth } => {
+                    let (insn, srcloc) = &vcode.blocks[block as usize].insns[nth];
                     self.srcloc = *srcloc;
                     self.insn(block, insn, inst, next)?;
                 }
@@ -238,27 +209,34 @@ impl Emitter<'_> {
 
     /// A move, spill or reload that register allocation asked for.
     fn edit(&mut self, from: Loc, to: Loc) -> Result<(), BackendError> {
-        if from == to {
-            return Ok(());
-        }
-        let insn = match (from.as_reg(), to.as_reg(), from.as_stack(), to.as_stack()) {
+        let size = Size::Dw;
+        let insn = match (from.as_reg(), to.as_reg(), self.spill(from), self.spill(to)) {
             (Some(from), Some(to), ..) => mov(Reg::from_preg(to), Reg::from_preg(from)),
-            (Some(from), _, _, Some(to)) => Insn::Store {
-                size: Size::Dw,
-                base: Reg::FP,
-                off: self.frame.spill(to.index()),
-                src: Src::Reg(Reg::from_preg(from)),
-            },
-            (_, Some(to), Some(from), _) => Insn::Load {
-                size: Size::Dw,
+            (Some(from), _, _, Some(off)) => {
+                let src = Src::Reg(Reg::from_preg(from));
+                Insn::Store {
+                    size,
+                    base: Reg::FP,
+                    off,
+                    src,
+                }
+            }
+            (_, Some(to), Some(off), _) => Insn::Load {
+                size,
                 dst: Reg::from_preg(to),
                 base: Reg::FP,
-                off: self.frame.spill(from.index()),
+                off,
             },
             _ => return Err(BackendError::Regalloc(format!("move from {from} to {to}"))),
         };
         self.push(insn);
         Ok(())
+    }
+
+    /// Offset of a spill slot from r10.
+    fn spill(&self, loc: Loc) -> Option<i16> {
+        let number = self.cleaned.spill_number(loc.as_stack()?.index())?;
+        Some(self.frame.spill(number))
     }
 
     /// A right operand; a patched constant becomes a relocation of the instruction about to be
@@ -578,24 +556,6 @@ impl Emitter<'_> {
             self.out.code[at + 2..at + 4].copy_from_slice(&offset.to_le_bytes());
         }
         Ok(())
-    }
-}
-
-/// [`InstOrEdit`] without the borrow.
-enum Item {
-    Inst(Inst),
-    Move { from: Loc, to: Loc },
-}
-
-impl From<InstOrEdit<'_>> for Item {
-    fn from(item: InstOrEdit<'_>) -> Item {
-        match item {
-            InstOrEdit::Inst(inst) => Item::Inst(inst),
-            InstOrEdit::Edit(Edit::Move { from, to }) => Item::Move {
-                from: *from,
-                to: *to,
-            },
-        }
     }
 }
 

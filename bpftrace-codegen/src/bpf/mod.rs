@@ -7,7 +7,8 @@
 //!       |  lower      instruction selection; virtual registers; critical edges split
 //!   VCode
 //!       |  regalloc   regalloc2; the checker in debug builds
-//!   VCode + Output (registers, moves)
+//!   VCode + registers, moves
+//!       |  cleanup    drop what is dead
 //!       |  frame      stack slots and spill slots below r10
 //!       |  emit       block order, branch offsets, relocations
 //!   CompiledFunction
@@ -15,8 +16,11 @@
 //!
 //! What the producer of the CLIF must know is written down in [`crate::symbols`].
 
+mod cleanup;
 mod disasm;
 mod emit;
+#[cfg(test)]
+mod emit_tests;
 mod frame;
 mod insn;
 mod lower;
@@ -199,10 +203,15 @@ pub fn compile_function(
     let vcode_text = options.dump_vcode.then(|| vcode.to_string());
     let allocation = regalloc::allocate(&vcode, options.verify)?;
     let slots = emit::used_slots(&vcode);
-    let n_spills = allocation.output.num_spillslots;
+    let cleaned = cleanup::clean(&vcode, &allocation);
     let is_used = |slot| slots.binary_search(&slot).is_ok();
-    let frame = frame::Frame::new(&context.func, is_used, n_spills, options.stack_limit)?;
-    let emitted = emit::emit(&vcode, &allocation, &frame)?;
+    let frame = frame::Frame::new(
+        &context.func,
+        is_used,
+        cleaned.n_spills,
+        options.stack_limit,
+    )?;
+    let emitted = emit::emit(&vcode, &allocation, &cleaned, &frame)?;
     Ok(CompiledFunction {
         code: emitted.code,
         relocs: emitted.relocs,

@@ -262,6 +262,22 @@ pub(super) struct Allocation {
     pub(super) output: Output,
     /// First instruction of each block, counted over the whole function.
     pub(super) starts: Vec<usize>,
+    operands: Vec<Operand>,
+    operand_starts: Vec<u32>,
+    clobbers: Vec<PRegSet>,
+}
+
+impl Allocation {
+    /// What the instruction reads and writes, in the order of its allocations.
+    pub(super) fn operands(&self, inst: Inst) -> &[Operand] {
+        let idx = inst.index();
+        &self.operands[self.operand_starts[idx] as usize..self.operand_starts[idx + 1] as usize]
+    }
+
+    /// The registers that lose their contents.
+    pub(super) fn clobbers(&self, inst: Inst) -> PRegSet {
+        self.clobbers[inst.index()]
+    }
 }
 
 /// Allocates registers; with `verify`, proves the result with regalloc2's checker.
@@ -287,8 +303,18 @@ pub(super) fn allocate(vcode: &VCode, verify: bool) -> Result<Allocation, Backen
             .run()
             .map_err(|errors| BackendError::Regalloc(format!("checker: {errors:?}")))?;
     }
+    let AllocView {
+        starts,
+        operands,
+        operand_starts,
+        clobbers,
+        ..
+    } = view;
     Ok(Allocation {
         output,
-        starts: view.starts,
+        starts,
+        operands,
+        operand_starts,
+        clobbers,
     })
 }
