@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// When output of the script becomes visible (`-B`).
@@ -28,7 +29,11 @@ impl ScriptOutput {
     /// Output to standard output.
     #[must_use]
     pub fn stdout(mode: BufferMode) -> Self {
-        Self::to(Box::new(io::stdout()), mode)
+        // The standard library's handle has a buffer of its own, which would be one too many.
+        match io::stdout().as_fd().try_clone_to_owned() {
+            Ok(descriptor) => Self::to(Box::new(File::from(descriptor)), mode),
+            Err(_) => Self::to(Box::new(io::stdout()), mode),
+        }
     }
 
     /// Output to a file, which is created or emptied.
