@@ -8,21 +8,42 @@ use bpftrace_codegen::object::{
 };
 use btf_rs::{Btf, Type as BtfRecord};
 
-use crate::Test;
 use crate::asm::*;
 use crate::kernel::{load, write};
 use crate::parts::{expect, results, spec};
+use crate::{FLOOR, Test};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("core_fields", core_fields),
-    ("core_bit_fields", core_bit_fields),
-    ("core_types", core_types),
-    ("core_enumerators", core_enumerators),
-    (
-        "core_missing_is_only_fatal_when_reached",
-        core_missing_is_only_fatal_when_reached,
-    ),
-    ("core_loads_and_wide_values", core_loads_and_wide_values),
+    Test {
+        name: "core_fields",
+        since: FLOOR,
+        run: core_fields,
+    },
+    Test {
+        name: "core_bit_fields",
+        since: FLOOR,
+        run: core_bit_fields,
+    },
+    Test {
+        name: "core_types",
+        since: FLOOR,
+        run: core_types,
+    },
+    Test {
+        name: "core_enumerators",
+        since: FLOOR,
+        run: core_enumerators,
+    },
+    Test {
+        name: "core_missing_is_only_fatal_when_reached",
+        since: FLOOR,
+        run: core_missing_is_only_fatal_when_reached,
+    },
+    Test {
+        name: "core_loads_and_wide_values",
+        since: (5, 11),
+        run: core_loads_and_wide_values,
+    },
 ];
 
 const GET_CURRENT_PID_TGID: i32 = 14;

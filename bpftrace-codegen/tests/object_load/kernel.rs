@@ -46,6 +46,15 @@ pub(crate) fn unavailable() -> Option<String> {
         .map(|error| format!("the kernel has no BTF: {error}"))
 }
 
+/// The running kernel's version, major and minor.
+pub(crate) fn version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(|char: char| !char.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Why programs at the entry of kernel functions cannot be loaded here, if they cannot. Some kernels
 /// refuse them however they are made.
 pub(crate) fn fentry_unavailable() -> Option<String> {

@@ -10,8 +10,17 @@ mod parts;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A test's name, and what it does.
-type Test = (&'static str, fn() -> Result<(), String>);
+/// A test.
+#[derive(Clone, Copy)]
+struct Test {
+    name: &'static str,
+    /// The first kernel version that has what the test uses.
+    since: (u32, u32),
+    run: fn() -> Result<(), String>,
+}
+
+/// What every kernel that we support has.
+const FLOOR: (u32, u32) = (5, 10);
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -21,12 +30,18 @@ fn main() {
     if let Some(reason) = &unavailable {
         eprintln!("skipping all tests of loading: {reason}");
     }
-    let tests: Vec<Test> = parts::TESTS.iter().chain(core::TESTS).copied().collect();
-    let mut trials: Vec<Trial> = tests
-        .into_iter()
-        .map(|(name, test)| {
-            Trial::test(name, move || test().map_err(Failed::from))
-                .with_ignored_flag(unavailable.is_some())
+    let version = kernel::version();
+    let mut trials: Vec<Trial> = parts::TESTS
+        .iter()
+        .chain(core::TESTS)
+        .map(|&Test { name, since, run }| {
+            let is_too_old = version < since;
+            if is_too_old {
+                let (major, minor) = since;
+                eprintln!("skipping {name}: it needs Linux {major}.{minor}");
+            }
+            Trial::test(name, move || run().map_err(Failed::from))
+                .with_ignored_flag(unavailable.is_some() || is_too_old)
         })
         .collect();
     let no_fentry = unavailable.or_else(kernel::fentry_unavailable);
