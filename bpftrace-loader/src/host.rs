@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bpftrace_meta::Feature;
 
-mod elf;
+pub(crate) mod elf;
 mod linux;
 
 #[cfg(test)]

@@ -1,0 +1,410 @@
+//! Whole sessions on the running kernel, with scripts that are assembled by hand. They need root and
+//! a kernel with BPF; elsewhere each says that it was skipped.
+
+mod script;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bpftrace_loader::options::{DebugStages, Mode, Warnings};
+use bpftrace_loader::print::CaptureSink;
+use bpftrace_loader::{Exit, Host as _, LinuxHost, LoadError, RunOptions, start};
+use bpftrace_meta::{
+    AttachText, Feature, HostValue, MissingProbes, ParamKind, Period, ProbeTarget, ProgramKind,
+    Requirement, SourceRange, UprobePlace,
+};
+use script::{ScriptBuilder, Step};
+
+/// Sessions catch signals, of which a process has one set: one at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The right to run a session, when this machine can.
+fn turn() -> Option<MutexGuard<'static, ()>> {
+    if let Some(why) = LinuxHost::new().missing_privilege() {
+        eprintln!("skipped: {why}");
+        return None;
+    }
+    Some(ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn options() -> RunOptions {
+    RunOptions {
+        params: Vec::new(),
+        named: Vec::new(),
+        pid: None,
+        command: None,
+        quiet: false,
+        verbose: false,
+        dry_run: false,
+        debug: DebugStages {
+            libbpf: false,
+            verifier: false,
+        },
+        warnings: Warnings::Default,
+        unsafe_mode: false,
+        mode: Mode::Trace,
+        probe_filter: None,
+        no_features: Vec::new(),
+        traceable_functions: None,
+        debug_dirs: Vec::new(),
+        usdt_file_activation: false,
+    }
+}
+
+/// Runs a script and gives what it wrote: exit status or error, output, messages.
+fn run(script: ScriptBuilder, options: RunOptions) -> (Result<Exit, LoadError>, String, String) {
+    let mut sink = CaptureSink::default();
+    let result = start(&script.finish(), &LinuxHost::new(), options, &mut sink);
+    (
+        result,
+        String::from_utf8(sink.output).unwrap(),
+        String::from_utf8(sink.messages).unwrap(),
+    )
+}
+
+fn begin(script: &mut ScriptBuilder, steps: &[Step]) {
+    script.probe(
+        ProgramKind::RawTracepointRun,
+        vec![ProbeTarget::Begin],
+        steps,
+    );
+}
+
+fn own_pid_slot(script: &mut ScriptBuilder) -> usize {
+    script.slot(HostValue::TargetPid)
+}
+
+#[test]
+fn begin_and_end_run_and_bound_values_arrive() {
+    let Some(_turn) = turn() else { return };
+    let mut script = ScriptBuilder::new();
+    let param = script.slot(HostValue::Param {
+        index: 1,
+        kind: ParamKind::Int,
+    });
+    let count = script.slot(HostValue::ParamCount);
+    begin(
+        &mut script,
+        &[Step::PrintSlot(param), Step::Store { key: 3, value: 4 }],
+    );
+    script.probe(
+        ProgramKind::RawTracepointRun,
+        vec![ProbeTarget::End],
+        &[Step::PrintSlot(count)],
+    );
+    let mut options = options();
+    options.params = vec!["0x2a".into(), "two".into()];
+    let started = Instant::now();
+    let (result, output, messages) = run(script, options);
+    assert_eq!(result.map(|exit| exit.code), Ok(0));
+    assert!(
+        output.starts_with("value 42\nvalue 2\n") && output.ends_with("@counts[3]: 4\n"),
+        "{output}"
+    );
+    assert_eq!(messages, "Attached 2 probes\n");
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn an_interval_fires_and_exit_gives_the_status() {
+    let Some(_turn) = turn() else { return };
+    let mut script = ScriptBuilder::new();
+    let cpus = script.slot(HostValue::NumCpus);
+    script.probe(
+        ProgramKind::PerfEvent,
+        vec![ProbeTarget::Interval(Period::Nanoseconds(10_000_000))],
+        &[Step::PrintSlot(cpus), Step::Exit(263)],
+    );
+    script.probe(
+        ProgramKind::RawTracepointRun,
+        vec![ProbeTarget::End],
+        &[Step::PrintSlot(cpus)],
+    );
+    let (result, output, messages) = run(script, options());
+    assert_eq!(result.map(|exit| exit.code), Ok(7));
+    let cpus = LinuxHost::new().possible_cpus().unwrap();
+    assert!(
+        output.starts_with(&format!("value {cpus}\nvalue {cpus}\n")),
+        "{output}"
+    );
+    assert_eq!(messages, "Attached 2 probes\n");
+}
+
+#[test]
+fn the_verifiers_answer_quotes_the_script() {
+    let Some(_turn) = turn() else { return };
+    let mut script = ScriptBuilder::new();
+    begin(&mut script, &[Step::Misbehave]);
+    let (result, _, _) = run(script, options());
+    let error = result.unwrap_err();
+    assert_eq!(error.exit_code(), 255);
+    let text = error.to_string();
+    assert!(
+        text.contains(
+            "ERROR: Error loading BPF program for begin. Error code: -13 (Permission denied). Use -v \
+             for full kernel error log."
+        ) && text.contains("stdin:1:")
+            && text.contains("begin { misbehave() }")
+            && text.contains("R7 invalid mem access"),
+        "{text}"
+    );
+}
+
+#[test]
+fn fentry_of_several_functions_tells_which_one_fired() {
+    let Some(_turn) = turn() else { return };
+    let host = LinuxHost::new();
+    if !host.has_feature(Feature::Fentry) {
+        eprintln!("skipped: no fentry");
+        return;
+    }
+    for (step, no_features) in [
+        (Step::PrintName, vec![]),
+        (Step::PrintPatchedName, vec![Feature::TracingCookie]),
+    ] {
+        if no_features.is_empty() && !host.has_feature(Feature::TracingCookie) {
+            continue;
+        }
+        let mut script = ScriptBuilder::new();
+        let pid = own_pid_slot(&mut script);
+        script.probe(
+            ProgramKind::Fentry,
+            vec![ProbeTarget::Fentry {
+                exit: false,
+                module: None,
+                function: AttachText::literal("__x64_sys_getp*id"),
+            }],
+            &[Step::OnlyPid(pid), step],
+        );
+        script.probe(
+            ProgramKind::PerfEvent,
+            vec![ProbeTarget::Interval(Period::Nanoseconds(200_000_000))],
+            &[Step::Exit(0)],
+        );
+        let mut options = options();
+        options.pid = Some(std::process::id() as i32);
+        options.no_features = no_features;
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (result, output, _) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::os::unix::process::parent_id();
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let result = run(script, options);
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            result
+        });
+        assert_eq!(result.map(|exit| exit.code), Ok(0));
+        assert!(
+            output.contains("fentry:vmlinux:__x64_sys_getppid\n"),
+            "{output}"
+        );
+    }
+}
+
+#[inline(never)]
+fn probed_by_the_session_test(number: u64) -> u64 {
+    std::hint::black_box(number + 1)
+}
+
+#[test]
+fn uprobes_by_pattern_one_by_one_and_in_one_link() {
+    let Some(_turn) = turn() else { return };
+    let host = LinuxHost::new();
+    for no_features in [vec![], vec![Feature::UprobeMulti]] {
+        let mut script = ScriptBuilder::new();
+        let pid = own_pid_slot(&mut script);
+        let path = std::env::current_exe().unwrap();
+        let step = if host.has_feature(Feature::AttachCookie) {
+            Step::PrintName
+        } else {
+            Step::PrintPatchedName
+        };
+        script.probe(
+            ProgramKind::Uprobe,
+            vec![ProbeTarget::Uprobe {
+                ret: false,
+                path: Some(AttachText::literal(&path.to_string_lossy())),
+                place: UprobePlace::Function {
+                    name: AttachText::literal("*probed_by_the_session_test*"),
+                    language: None,
+                    offset: 0,
+                },
+            }],
+            &[Step::OnlyPid(pid), step, Step::Exit(3)],
+        );
+        let mut options = options();
+        options.pid = Some(std::process::id() as i32);
+        options.no_features = no_features;
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (result, output, messages) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    probed_by_the_session_test(1);
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let result = run(script, options);
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            result
+        });
+        assert_eq!(result.map(|exit| exit.code), Ok(3), "{messages}");
+        assert!(
+            output.starts_with(&format!("uprobe:{}:", path.display()))
+                && output.contains("probed_by_the_session_test"),
+            "{output}"
+        );
+        assert_eq!(messages, "Attached 1 probe\n");
+    }
+}
+
+#[test]
+fn a_command_is_released_after_attaching_and_ends_the_session() {
+    let Some(_turn) = turn() else { return };
+    let mut script = ScriptBuilder::new();
+    let child = script.slot(HostValue::ChildPid);
+    begin(&mut script, &[Step::PrintSlot(child)]);
+    script.probe(
+        ProgramKind::PerfEvent,
+        vec![ProbeTarget::Interval(Period::Nanoseconds(
+            3_600_000_000_000,
+        ))],
+        &[Step::Exit(9)],
+    );
+    let mut options = options();
+    options.command = Some("sleep 0.05".into());
+    let (result, output, _) = run(script, options);
+    assert_eq!(result.map(|exit| exit.code), Ok(0));
+    let pid = output
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("value "));
+    assert!(pid.is_some_and(|pid| pid.parse::<u32>().unwrap() > 1));
+}
+
+#[test]
+fn a_missing_command_is_an_error() {
+    let Some(_turn) = turn() else { return };
+    let mut script = ScriptBuilder::new();
+    begin(&mut script, &[]);
+    let mut options = options();
+    options.command = Some("/no/such/program".into());
+    let error = run(script, options).0.unwrap_err();
+    assert_eq!(
+        error.summary(),
+        "Failed to fork child: Path '/no/such/program' does not exist or is not executable (No such \
+         file or directory)"
+    );
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn a_signal_finishes_the_session() {
+    let Some(_turn) = turn() else { return };
+    let mut script = ScriptBuilder::new();
+    let cpus = script.slot(HostValue::NumCpus);
+    begin(&mut script, &[Step::Store { key: 1, value: 2 }]);
+    script.probe(
+        ProgramKind::PerfEvent,
+        vec![ProbeTarget::Interval(Period::Nanoseconds(
+            3_600_000_000_000,
+        ))],
+        &[Step::Exit(9)],
+    );
+    script.probe(
+        ProgramKind::RawTracepointRun,
+        vec![ProbeTarget::SelfSignal("SIGUSR1".into())],
+        &[Step::PrintSlot(cpus)],
+    );
+    script.probe(
+        ProgramKind::RawTracepointRun,
+        vec![ProbeTarget::End],
+        &[Step::Store { key: 5, value: 6 }],
+    );
+    let pid = std::process::id().to_string();
+    let kill = std::thread::spawn(move || {
+        for signal in ["-USR1", "-INT"] {
+            std::thread::sleep(Duration::from_millis(300));
+            let status = std::process::Command::new("kill")
+                .args([signal, &pid])
+                .status();
+            assert!(status.unwrap().success());
+        }
+    });
+    let (result, output, messages) = run(script, options());
+    kill.join().unwrap();
+    assert_eq!(result.map(|exit| exit.code), Ok(0));
+    assert_eq!(messages, "Attached 4 probes\n");
+    assert!(output.starts_with("value "), "{output}");
+    assert!(
+        output.contains("@counts[1]: 2\n@counts[5]: 6\n"),
+        "{output}"
+    );
+}
+
+#[test]
+fn what_a_kernel_lacks_is_named_before_anything_else() {
+    let Some(_turn) = turn() else { return };
+    let mut script = ScriptBuilder::new();
+    begin(&mut script, &[]);
+    script.manifest().requirements.push(Requirement {
+        feature: Feature::Loop,
+        what: "`while`".into(),
+        place: SourceRange {
+            file: 0,
+            line: 1,
+            column: 9,
+            end_line: 1,
+            end_column: 20,
+        },
+    });
+    let mut options = options();
+    options.no_features = vec![Feature::Loop];
+    let text = run(script, options).0.unwrap_err().to_string();
+    assert!(
+        text.starts_with("stdin:1:9-20: ERROR: Missing required kernel feature: loop\n")
+            && text.contains("HINT: `while` needs it; Linux 5.17 has it, this is Linux "),
+        "{text}"
+    );
+}
+
+#[test]
+fn missing_targets_follow_the_policy() {
+    let Some(_turn) = turn() else { return };
+    let script = |policy| {
+        let mut script = ScriptBuilder::new();
+        script.manifest().config.missing_probes = policy;
+        begin(&mut script, &[]);
+        script.probe(
+            ProgramKind::Uprobe,
+            vec![ProbeTarget::Uprobe {
+                ret: false,
+                path: Some(AttachText::literal("/bin/sh")),
+                place: UprobePlace::Function {
+                    name: AttachText::literal("no_such_function"),
+                    language: None,
+                    offset: 0,
+                },
+            }],
+            &[],
+        );
+        script
+    };
+    let error = run(script(None), options()).0.unwrap_err();
+    assert_eq!(
+        error.summary(),
+        "No matches for uprobe /bin/sh:no_such_function."
+    );
+    let (result, _, messages) = run(script(Some(MissingProbes::Warn)), options());
+    assert_eq!(result.map(|exit| exit.code), Ok(0));
+    assert!(
+        messages.contains("WARNING: No matches for uprobe /bin/sh:no_such_function. Skipping.\n")
+            && messages.contains("Attached 1 probe\n"),
+        "{messages}"
+    );
+    let (result, _, messages) = run(script(Some(MissingProbes::Ignore)), options());
+    assert_eq!(result.map(|exit| exit.code), Ok(0));
+    assert_eq!(messages, "Attached 1 probe\n");
+}
