@@ -9,8 +9,9 @@
 //! only if the instruction is needed itself, so that values that only keep themselves alive around a
 //! loop go too.
 
-use regalloc2::{Allocation as Loc, Edit, Inst, OperandKind, ProgPoint};
+use regalloc2::{Allocation as Loc, Edit, Inst, Operand, OperandKind, PRegSet, ProgPoint};
 
+use super::copies;
 use super::regalloc::Allocation;
 use super::vcode::{VCode, VInsn};
 
@@ -23,19 +24,50 @@ pub(super) enum Item {
     Move { from: Loc, to: Loc },
 }
 
-/// What remains, block by block.
-pub(super) struct Cleaned {
+/// The function after register allocation: what is left to do, block by block, and where.
+pub(super) struct Code<'a> {
+    vcode: &'a VCode,
+    allocation: &'a Allocation,
     pub(super) blocks: Vec<Vec<Item>>,
+    /// regalloc2's allocations, as far as they were not changed.
+    allocs: Vec<Loc>,
     /// For each spill slot that regalloc2 numbered, its number among those still used.
     spill_numbers: Vec<Option<usize>>,
     /// Spill slots still used.
     pub(super) n_spills: usize,
 }
 
-impl Cleaned {
+impl<'a> Code<'a> {
     /// The new number of a spill slot.
     pub(super) fn spill_number(&self, slot: usize) -> Option<usize> {
         self.spill_numbers.get(slot).copied().flatten()
+    }
+
+    pub(super) fn insn(&self, block: usize, nth: usize) -> &'a VInsn {
+        &self.vcode.blocks[block].insns[nth].0
+    }
+
+    pub(super) fn operands(&self, inst: Inst) -> &'a [Operand] {
+        self.allocation.operands(inst)
+    }
+
+    pub(super) fn clobbers(&self, inst: Inst) -> PRegSet {
+        self.allocation.clobbers(inst)
+    }
+
+    /// Where the operands of an instruction are, in their order.
+    pub(super) fn allocs(&self, inst: Inst) -> &[Loc] {
+        let start = self.allocation.output.inst_alloc_offsets[inst.index()] as usize;
+        &self.allocs[start..start + self.operands(inst).len()]
+    }
+
+    pub(super) fn alloc(&self, inst: Inst, operand: usize) -> Loc {
+        self.allocs(inst)[operand]
+    }
+
+    pub(super) fn set_alloc(&mut self, inst: Inst, operand: usize, loc: Loc) {
+        let start = self.allocation.output.inst_alloc_offsets[inst.index()] as usize;
+        self.allocs[start + operand] = loc;
     }
 }
 
@@ -44,7 +76,7 @@ impl Cleaned {
 const FIRST_SPILL_BIT: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Live(u128);
+pub(super) struct Live(u128);
 
 impl Live {
     fn bit(loc: Loc) -> Option<u128> {
@@ -56,7 +88,7 @@ impl Live {
         1u128.checked_shl(bit as u32)
     }
 
-    fn contains(self, loc: Loc) -> bool {
+    pub(super) fn contains(self, loc: Loc) -> bool {
         Live::bit(loc).is_none_or(|bit| self.0 & bit != 0)
     }
 
@@ -84,41 +116,25 @@ fn is_pure(insn: &VInsn) -> bool {
     )
 }
 
-/// Merges instructions and moves, and drops what is dead.
-pub(super) fn clean(vcode: &VCode, allocation: &Allocation) -> Cleaned {
-    let blocks = items(vcode, allocation);
-    let live_in = liveness(vcode, allocation, &blocks);
-    let mut kept = Vec::with_capacity(blocks.len());
-    for (idx, items) in blocks.iter().enumerate() {
-        let mut live = live_out(vcode, idx, &live_in);
-        let mut block: Vec<Item> = items
-            .iter()
-            .rev()
-            .filter(|item| step(vcode, allocation, idx, item, &mut live))
-            .copied()
-            .collect();
-        block.reverse();
-        kept.push(block);
-    }
-    let mut spill_numbers = vec![None; allocation.output.num_spillslots];
-    let mut n_spills = 0;
-    for item in kept.iter().flatten() {
-        let Item::Move { from, to } = item else {
-            continue;
-        };
-        for slot in [from.as_stack(), to.as_stack()].into_iter().flatten() {
-            let number = &mut spill_numbers[slot.index()];
-            if number.is_none() {
-                *number = Some(n_spills);
-                n_spills += 1;
-            }
-        }
-    }
-    Cleaned {
-        blocks: kept,
-        spill_numbers,
-        n_spills,
-    }
+/// Merges instructions and moves, and drops what is dead or moves in vain.
+pub(super) fn clean<'a>(vcode: &'a VCode, allocation: &'a Allocation) -> Code<'a> {
+    let mut code = Code {
+        vcode,
+        allocation,
+        blocks: items(vcode, allocation),
+        allocs: allocation.output.allocs.clone(),
+        spill_numbers: Vec::new(),
+        n_spills: 0,
+    };
+    copies::propagate(&mut code);
+    code.drop_dead();
+    let live_in = code.liveness();
+    let live_out: Vec<Live> = (0..code.blocks.len())
+        .map(|block| code.live_out(block, &live_in))
+        .collect();
+    copies::coalesce(&mut code, &live_out);
+    code.number_spills();
+    code
 }
 
 fn items(vcode: &VCode, allocation: &Allocation) -> Vec<Vec<Item>> {
@@ -144,84 +160,105 @@ fn items(vcode: &VCode, allocation: &Allocation) -> Vec<Vec<Item>> {
     blocks
 }
 
-/// What is live at the start of each block.
-fn liveness(vcode: &VCode, allocation: &Allocation, blocks: &[Vec<Item>]) -> Vec<Live> {
-    let mut live_in = vec![Live::default(); blocks.len()];
-    let mut preds: Vec<Vec<usize>> = vec![Vec::new(); blocks.len()];
-    for (idx, block) in vcode.blocks.iter().enumerate() {
-        for edge in &block.succs {
-            preds[edge.target as usize].push(idx);
+impl Code<'_> {
+    fn drop_dead(&mut self) {
+        let live_in = self.liveness();
+        for block in 0..self.blocks.len() {
+            let mut live = self.live_out(block, &live_in);
+            let mut items = std::mem::take(&mut self.blocks[block]);
+            items.reverse();
+            items.retain(|item| self.step(block, item, &mut live));
+            items.reverse();
+            self.blocks[block] = items;
         }
     }
-    // Popped from the end, that is backwards, so that without loops each block is done once.
-    let mut is_queued = vec![true; blocks.len()];
-    let mut queue: Vec<usize> = (0..blocks.len()).collect();
-    while let Some(idx) = queue.pop() {
-        is_queued[idx] = false;
-        let mut live = live_out(vcode, idx, &live_in);
-        for item in blocks[idx].iter().rev() {
-            step(vcode, allocation, idx, item, &mut live);
-        }
-        if live_in[idx] != live {
-            live_in[idx] = live;
-            for &pred in &preds[idx] {
-                if !is_queued[pred] {
-                    is_queued[pred] = true;
-                    queue.push(pred);
-                }
-            }
-        }
-    }
-    live_in
-}
 
-fn live_out(vcode: &VCode, block: usize, live_in: &[Live]) -> Live {
-    let succs = vcode.blocks[block].succs.iter();
-    Live(succs.fold(0, |live, edge| live | live_in[edge.target as usize].0))
-}
-
-/// Goes backwards over one item; returns whether it is needed.
-fn step(
-    vcode: &VCode,
-    allocation: &Allocation,
-    block: usize,
-    item: &Item,
-    live: &mut Live,
-) -> bool {
-    match *item {
-        Item::Move { from, to } => {
-            if !live.contains(to) {
-                return false;
-            }
-            live.remove(to);
-            live.insert(from);
-        }
-        Item::Insn { inst, nth } => {
-            let insn = &vcode.blocks[block].insns[nth].0;
-            let operands = || {
-                let operands = allocation.operands(inst).iter();
-                operands.zip(allocation.output.inst_allocs(inst))
+    fn number_spills(&mut self) {
+        self.spill_numbers = vec![None; self.allocation.output.num_spillslots];
+        for item in self.blocks.iter().flatten() {
+            let Item::Move { from, to } = item else {
+                continue;
             };
-            let is_def = |kind| kind == OperandKind::Def;
-            if is_pure(insn)
-                && !operands().any(|(operand, loc)| is_def(operand.kind()) && live.contains(*loc))
-            {
-                return false;
-            }
-            for (operand, loc) in operands() {
-                if is_def(operand.kind()) {
-                    live.remove(*loc);
-                }
-            }
-            for preg in allocation.clobbers(inst) {
-                live.remove(Loc::reg(preg));
-            }
-            for (operand, loc) in operands() {
-                if !is_def(operand.kind()) {
-                    live.insert(*loc);
+            for slot in [from.as_stack(), to.as_stack()].into_iter().flatten() {
+                let number = &mut self.spill_numbers[slot.index()];
+                if number.is_none() {
+                    *number = Some(self.n_spills);
+                    self.n_spills += 1;
                 }
             }
         }
     }
-    true
+
+    /// What is live at the start of each block.
+    fn liveness(&self) -> Vec<Live> {
+        let n_blocks = self.blocks.len();
+        let mut live_in = vec![Live::default(); n_blocks];
+        let mut preds: Vec<Vec<usize>> = vec![Vec::new(); n_blocks];
+        for (idx, block) in self.vcode.blocks.iter().enumerate() {
+            for edge in &block.succs {
+                preds[edge.target as usize].push(idx);
+            }
+        }
+        // Popped from the end, that is backwards, so that without loops each block is done once.
+        let mut is_queued = vec![true; n_blocks];
+        let mut queue: Vec<usize> = (0..n_blocks).collect();
+        while let Some(idx) = queue.pop() {
+            is_queued[idx] = false;
+            let mut live = self.live_out(idx, &live_in);
+            for item in self.blocks[idx].iter().rev() {
+                self.step(idx, item, &mut live);
+            }
+            if live_in[idx] != live {
+                live_in[idx] = live;
+                for &pred in &preds[idx] {
+                    if !is_queued[pred] {
+                        is_queued[pred] = true;
+                        queue.push(pred);
+                    }
+                }
+            }
+        }
+        live_in
+    }
+
+    fn live_out(&self, block: usize, live_in: &[Live]) -> Live {
+        let succs = self.vcode.blocks[block].succs.iter();
+        Live(succs.fold(0, |live, edge| live | live_in[edge.target as usize].0))
+    }
+
+    /// Goes backwards over one item; returns whether it is needed.
+    pub(super) fn step(&self, block: usize, item: &Item, live: &mut Live) -> bool {
+        match *item {
+            Item::Move { from, to } => {
+                if from == to || !live.contains(to) {
+                    return false;
+                }
+                live.remove(to);
+                live.insert(from);
+            }
+            Item::Insn { inst, nth } => {
+                let operands = || self.operands(inst).iter().zip(self.allocs(inst));
+                let is_def = |operand: &Operand| operand.kind() == OperandKind::Def;
+                if is_pure(self.insn(block, nth))
+                    && !operands().any(|(operand, loc)| is_def(operand) && live.contains(*loc))
+                {
+                    return false;
+                }
+                for (operand, loc) in operands() {
+                    if is_def(operand) {
+                        live.remove(*loc);
+                    }
+                }
+                for preg in self.clobbers(inst) {
+                    live.remove(Loc::reg(preg));
+                }
+                for (operand, loc) in operands() {
+                    if !is_def(operand) {
+                        live.insert(*loc);
+                    }
+                }
+            }
+        }
+        true
+    }
 }

@@ -7,10 +7,9 @@
 use cranelift_codegen::ir::StackSlot;
 use regalloc2::{Allocation as Loc, Inst};
 
-use super::cleanup::{Cleaned, Item};
+use super::cleanup::{Code, Item};
 use super::frame::Frame;
 use super::insn::{AluOp, AtomicOp, Insn, PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_NONE, Size, Src, Width};
-use super::regalloc::Allocation;
 use super::regs::Reg;
 use super::vcode::{Addr, Base, BlockIdx, Callee, Cond, Offset, VCode, VInsn, VSrc, Wide};
 use super::{BackendError, PatchField, Reloc, RelocKind};
@@ -80,14 +79,12 @@ pub(super) fn used_slots(vcode: &VCode) -> Vec<StackSlot> {
 /// Emits a whole function.
 pub(super) fn emit(
     vcode: &VCode,
-    allocation: &Allocation,
-    cleaned: &Cleaned,
+    cleaned: &Code<'_>,
     frame: &Frame,
 ) -> Result<Emitted, BackendError> {
     let n_blocks = vcode.blocks.len();
     let mut emitter = Emitter {
         vcode,
-        allocation,
         cleaned,
         frame,
         out: Emitted::default(),
@@ -109,8 +106,7 @@ pub(super) fn emit(
 
 struct Emitter<'a> {
     vcode: &'a VCode,
-    allocation: &'a Allocation,
-    cleaned: &'a Cleaned,
+    cleaned: &'a Code<'a>,
     frame: &'a Frame,
     out: Emitted,
     /// Where each block starts, in slots.
@@ -282,8 +278,8 @@ impl Emitter<'_> {
         inst: Inst,
         next: Option<BlockIdx>,
     ) -> Result<(), BackendError> {
-        let allocation = self.allocation;
-        let mut regs = Regs(allocation.output.inst_allocs(inst).iter());
+        let cleaned = self.cleaned;
+        let mut regs = Regs(cleaned.allocs(inst).iter());
         match insn {
             VInsn::Args { .. } => {}
             VInsn::Alu { op, width, rhs, .. } => {

@@ -8,7 +8,7 @@
 //!   VCode
 //!       |  regalloc   regalloc2; the checker in debug builds
 //!   VCode + registers, moves
-//!       |  cleanup    drop what is dead
+//!       |  cleanup    drop what is dead, moves within blocks
 //!       |  frame      stack slots and spill slots below r10
 //!       |  emit       block order, branch offsets, relocations
 //!   CompiledFunction
@@ -17,6 +17,7 @@
 //! What the producer of the CLIF must know is written down in [`crate::symbols`].
 
 mod cleanup;
+mod copies;
 mod disasm;
 mod emit;
 #[cfg(test)]
@@ -211,7 +212,7 @@ pub fn compile_function(
         cleaned.n_spills,
         options.stack_limit,
     )?;
-    let emitted = emit::emit(&vcode, &allocation, &cleaned, &frame)?;
+    let emitted = emit::emit(&vcode, &cleaned, &frame)?;
     Ok(CompiledFunction {
         code: emitted.code,
         relocs: emitted.relocs,
