@@ -10,9 +10,27 @@
 //! Read [`TypedProgram`] first, then [`Ty`] and [`TypeTable`], then [`TypeSource`].
 #![forbid(unsafe_code)]
 
+mod builtin;
+pub mod codes;
+mod env;
+mod import;
+mod join;
+mod lower;
+mod options;
+mod pass;
+mod pipeline;
+mod require;
+mod spell;
+mod suggest;
 mod ty;
 mod typed;
 mod typeinfo;
+mod verify;
+mod walk;
+
+pub use options::SemaOptions;
+pub use pipeline::analyze;
+pub use spell::spell;
 
 pub use ty::{
     AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef, StructId, Ty,

@@ -1,0 +1,200 @@
+//! What is known about variables and maps while types are being found out. It only ever grows:
+//! rounds over the script go on until nothing changes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bpftrace_ast::source::Span;
+
+use crate::join::{self, Range};
+use crate::{DeclaredMap, LocalIdx, Mem, Ty, TypeTable};
+
+/// The type of a variable, key or value, as far as it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TyState {
+    /// `None`: nothing says yet.
+    pub(crate) ty: Option<Ty>,
+    /// While only integer literals were seen: their range.
+    pub(crate) range: Option<Range>,
+    /// The memory that the number, if it is an address, points to.
+    pub(crate) space: Mem,
+    /// Declared in the script, so that it does not widen.
+    pub(crate) fixed: bool,
+}
+
+impl Default for TyState {
+    fn default() -> Self {
+        Self {
+            ty: None,
+            range: None,
+            space: Mem::Unknown,
+            fixed: false,
+        }
+    }
+}
+
+/// What came of an attempt to take over a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merged {
+    /// Nothing new.
+    Same,
+    /// The type is wider now, or known for the first time.
+    Changed,
+    /// The types have nothing in common.
+    Mismatch,
+}
+
+impl TyState {
+    /// Takes over the type of one more value.
+    pub(crate) fn merge(
+        &mut self,
+        ty: &Ty,
+        range: Option<Range>,
+        space: Mem,
+        types: &TypeTable,
+    ) -> Merged {
+        let Some(old) = &self.ty else {
+            self.ty = Some(ty.clone());
+            self.range = range;
+            self.space = space;
+            return Merged::Changed;
+        };
+        if self.fixed {
+            return Merged::Same;
+        }
+        let space = join::join_mem(self.space, space);
+        let space_changed = space != self.space;
+        self.space = space;
+        let (new, new_range) = match (old, ty) {
+            (Ty::Int(a), Ty::Int(b)) => {
+                let joined = join::join_ints(*a, self.range, *b, range);
+                let both = match (self.range, range) {
+                    (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                    _ => None,
+                };
+                (Ty::Int(joined), both)
+            }
+            (old, ty) => match join::join(old, ty, types) {
+                Some(joined) => (joined, None),
+                None => return Merged::Mismatch,
+            },
+        };
+        if Some(&new) == self.ty.as_ref() && new_range == self.range {
+            return if space_changed {
+                Merged::Changed
+            } else {
+                Merged::Same
+            };
+        }
+        self.ty = Some(new);
+        self.range = new_range;
+        Merged::Changed
+    }
+}
+
+/// Whether a map has keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum KeyState {
+    /// Not used yet.
+    #[default]
+    Unused,
+    /// One value, no key.
+    Scalar,
+    /// A value for each key.
+    Keyed(TyState),
+}
+
+/// A map of the script.
+#[derive(Clone, Debug)]
+pub(crate) struct MapState {
+    /// Key.
+    pub(crate) key: KeyState,
+    /// Value.
+    pub(crate) value: TyState,
+    /// First use, or declaration.
+    pub(crate) span: Span,
+    /// `let @m = ...`.
+    pub(crate) declared: Option<DeclaredMap>,
+    /// Whether anything but a declaration names it.
+    pub(crate) used: bool,
+    /// Whether anything is ever written to it.
+    pub(crate) written: bool,
+}
+
+/// A variable of a unit.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalState {
+    /// Name without sigil.
+    pub(crate) name: String,
+    /// Declaration or first assignment.
+    pub(crate) span: Span,
+    /// Type.
+    pub(crate) state: TyState,
+    /// How many assignments this round has seen.
+    pub(crate) n_assignments: u32,
+    /// There are several assignments: what the verifier knows about a pointer is lost then.
+    pub(crate) several: bool,
+    /// Assigned so far in this round.
+    pub(crate) assigned: bool,
+    /// Declared with `let`, so that nothing may ever be assigned.
+    pub(crate) declared: bool,
+    /// Whether something reads it.
+    pub(crate) used: bool,
+}
+
+/// Variables of one unit. Numbers stay the same from round to round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Locals {
+    all: Vec<LocalState>,
+    by_place: HashMap<(String, Span), LocalIdx>,
+}
+
+impl Locals {
+    /// The variable that is declared at a place.
+    pub(crate) fn declare(&mut self, name: &str, span: Span) -> LocalIdx {
+        let key = (name.to_owned(), span);
+        if let Some(&known) = self.by_place.get(&key) {
+            return known;
+        }
+        let idx = LocalIdx(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+        self.all.push(LocalState {
+            name: name.to_owned(),
+            span,
+            state: TyState::default(),
+            n_assignments: 0,
+            several: false,
+            assigned: false,
+            declared: false,
+            used: false,
+        });
+        self.by_place.insert(key, idx);
+        idx
+    }
+
+    /// A variable.
+    pub(crate) fn get(&self, idx: LocalIdx) -> &LocalState {
+        &self.all[idx.0 as usize]
+    }
+
+    /// A variable.
+    pub(crate) fn get_mut(&mut self, idx: LocalIdx) -> &mut LocalState {
+        &mut self.all[idx.0 as usize]
+    }
+
+    /// All variables in the order of their numbers.
+    pub(crate) fn all(&self) -> &[LocalState] {
+        &self.all
+    }
+
+    /// Forgets what belongs to one round only.
+    pub(crate) fn start_round(&mut self) {
+        for local in &mut self.all {
+            local.several |= local.n_assignments > 1;
+            local.assigned = false;
+            local.used = false;
+            local.n_assignments = 0;
+        }
+    }
+}
+
+/// Maps by name, without sigil.
+pub(crate) type Maps = BTreeMap<String, MapState>;

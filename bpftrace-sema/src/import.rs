@@ -1,0 +1,231 @@
+//! Types of a [`TypeSource`] as [`Ty`]s: structs are taken over by name first and completed when a
+//! member is looked at, so that one pointer does not pull in half of the kernel.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::typeinfo::{RawMember, RawType, TypeRef, TypeSource};
+use crate::{EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StructDef, StructId, Ty, TypeTable};
+
+/// What has been taken over so far.
+#[derive(Debug, Default)]
+pub(crate) struct Imported {
+    /// Structs and enums.
+    pub(crate) table: TypeTable,
+    types: HashMap<TypeRef, Ty>,
+    /// Raw members of structs that are not completed.
+    pending: HashMap<StructId, Vec<RawMember>>,
+    /// Context structures, by name.
+    contexts: HashMap<String, Option<StructId>>,
+}
+
+/// Pointers to pointers and arrays of arrays go no deeper.
+const MAX_DEPTH: u32 = 32;
+
+impl Imported {
+    /// The type behind a reference. By-address types carry [`Mem::Unknown`].
+    pub(crate) fn ty(&mut self, source: &dyn TypeSource, ty: TypeRef) -> Ty {
+        self.ty_at(source, ty, 0)
+    }
+
+    fn ty_at(&mut self, source: &dyn TypeSource, ty: TypeRef, depth: u32) -> Ty {
+        if ty.id == 0 || depth > MAX_DEPTH {
+            return Ty::Void;
+        }
+        if let Some(known) = self.types.get(&ty) {
+            return known.clone();
+        }
+        let imported = match source.resolve(ty) {
+            RawType::Void | RawType::Float(_) | RawType::Func { .. } => Ty::Void,
+            RawType::Int {
+                is_bool: true,
+                size: 1,
+                ..
+            } => Ty::Bool,
+            RawType::Int { size, signed, .. } => match size {
+                1 | 2 | 4 | 8 => Ty::Int(IntTy { size, signed }),
+                // `__int128`: two words.
+                16 => Ty::Array(Rc::new(Ty::Int(IntTy::U64)), 2, Mem::Unknown),
+                _ => Ty::Void,
+            },
+            RawType::Ptr(to) => Ty::Ptr(Rc::new(self.ty_at(source, to, depth + 1)), Mem::Unknown),
+            RawType::Array { element, count } => match self.ty_at(source, element, depth + 1) {
+                Ty::Int(IntTy { size: 1, .. }) if count > 0 => Ty::Str(count),
+                Ty::Void => Ty::Void,
+                element => Ty::Array(Rc::new(element), count, Mem::Unknown),
+            },
+            RawType::Struct {
+                name,
+                is_union,
+                size,
+                members,
+            } => {
+                let id = self.table.add_struct(StructDef {
+                    name,
+                    is_union,
+                    size,
+                    origin: Origin::Kernel,
+                    members: Vec::new(),
+                    complete: false,
+                });
+                self.pending.insert(id, members);
+                Ty::Struct(id, Mem::Unknown)
+            }
+            RawType::Fwd { name, is_union } => {
+                // The definition may be in another object.
+                match source.find_struct(&name, is_union) {
+                    Some(found) if found != ty => self.ty_at(source, found, depth + 1),
+                    _ => Ty::Struct(
+                        self.table.add_struct(StructDef {
+                            name,
+                            is_union,
+                            size: 0,
+                            origin: Origin::Kernel,
+                            members: Vec::new(),
+                            complete: true,
+                        }),
+                        Mem::Unknown,
+                    ),
+                }
+            }
+            RawType::Enum {
+                name,
+                size,
+                signed,
+                values,
+            } => {
+                let size = if matches!(size, 1 | 2 | 4 | 8) {
+                    size
+                } else {
+                    4
+                };
+                let id = self.table.add_enum(EnumDef {
+                    name,
+                    values,
+                    kernel: true,
+                });
+                Ty::Enum(id, IntTy { size, signed })
+            }
+            RawType::Typedef { to, .. } | RawType::Tagged { to, .. } => {
+                self.ty_at(source, to, depth + 1)
+            }
+        };
+        self.types.insert(ty, imported.clone());
+        imported
+    }
+
+    /// Fills in the members of a struct.
+    pub(crate) fn complete(&mut self, source: &dyn TypeSource, id: StructId) {
+        let Some(raw) = self.pending.remove(&id) else {
+            return;
+        };
+        let members = raw
+            .into_iter()
+            .map(|member| Member {
+                ty: self.ty(source, member.ty),
+                tag: pointer_tag(source, member.ty),
+                name: member.name,
+                bit_offset: member.bit_offset,
+                bits: member.bits,
+                data_loc: false,
+            })
+            .collect();
+        let def = self.table.struct_def_mut(id);
+        def.members = members;
+        def.complete = true;
+    }
+
+    /// Completes everything that a value of the type consists of.
+    pub(crate) fn complete_value(&mut self, source: &dyn TypeSource, ty: &Ty) {
+        let mut todo = vec![ty.clone()];
+        let mut seen = std::collections::HashSet::new();
+        while let Some(ty) = todo.pop() {
+            match ty {
+                Ty::Struct(id, _) if seen.insert(id) => {
+                    self.complete(source, id);
+                    todo.extend(
+                        self.table
+                            .struct_def(id)
+                            .members
+                            .iter()
+                            .map(|m| m.ty.clone()),
+                    );
+                }
+                Ty::Array(element, ..) => todo.push((*element).clone()),
+                Ty::Tuple(elements) => todo.extend(elements.iter().cloned()),
+                Ty::Record(fields) => todo.extend(fields.iter().map(|(_, ty)| ty.clone())),
+                _ => {}
+            }
+        }
+    }
+
+    /// A kernel struct as the layout of a program's context.
+    pub(crate) fn context_struct(
+        &mut self,
+        source: &dyn TypeSource,
+        name: &str,
+    ) -> Option<StructId> {
+        if let Some(known) = self.contexts.get(name) {
+            return *known;
+        }
+        let found = source
+            .find_struct(name, false)
+            .and_then(|ty| match source.resolve(ty) {
+                RawType::Struct {
+                    name,
+                    is_union,
+                    size,
+                    members,
+                } => {
+                    let id = self.table.add_struct(StructDef {
+                        name,
+                        is_union,
+                        size,
+                        origin: Origin::Context,
+                        members: Vec::new(),
+                        complete: false,
+                    });
+                    self.pending.insert(id, members);
+                    Some(id)
+                }
+                _ => None,
+            });
+        self.contexts.insert(name.to_owned(), found);
+        found
+    }
+
+    /// The enum that a kernel enumerator belongs to.
+    pub(crate) fn enum_ty(
+        &mut self,
+        source: &dyn TypeSource,
+        ty: TypeRef,
+    ) -> Option<(EnumTyId, IntTy)> {
+        match self.ty(source, ty) {
+            Ty::Enum(id, int) => Some((id, int)),
+            _ => None,
+        }
+    }
+}
+
+/// The tag of a pointer type, as `user`: BTF puts it between the pointer and what it points to.
+fn pointer_tag(source: &dyn TypeSource, mut ty: TypeRef) -> Option<String> {
+    for _ in 0..MAX_DEPTH {
+        match source.resolve(ty) {
+            RawType::Typedef { to, .. } => ty = to,
+            RawType::Tagged { tag, .. } => return Some(tag),
+            RawType::Ptr(to) if to.id != 0 => {
+                return match source.resolve(to) {
+                    RawType::Tagged { tag, .. } => Some(tag),
+                    _ => None,
+                };
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The tag of a parameter's pointer type.
+pub(crate) fn param_tag(source: &dyn TypeSource, ty: TypeRef) -> Option<String> {
+    pointer_tag(source, ty)
+}

@@ -1,0 +1,227 @@
+//! The one type that several values share: what assignments to one variable or map come to (L2.4).
+
+use std::rc::Rc;
+
+use bpftrace_meta::AggKind;
+
+use crate::{IntTy, Mem, Ty, TypeTable};
+
+/// Bytes of a probe's name where it has to be a string.
+pub(crate) const PROBE_NAME_SIZE: u32 = 256;
+
+/// Smallest and largest value of an integer literal, or of all literals seen so far. Such a value
+/// has no signedness of its own yet.
+pub(crate) type Range = (i128, i128);
+
+/// The smallest signed type that holds a range, or `uint64` above the largest signed one.
+pub(crate) fn literal_type(range: Range) -> IntTy {
+    for size in [1u8, 2, 4, 8] {
+        let int = IntTy { size, signed: true };
+        if fits(range, int) {
+            return int;
+        }
+    }
+    IntTy::U64
+}
+
+/// Whether all of a range can be held by a type.
+pub(crate) fn fits(range: Range, int: IntTy) -> bool {
+    let bits = u32::from(int.size) * 8;
+    let (min, max) = if int.signed {
+        (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
+    } else {
+        (0, (1i128 << bits) - 1)
+    };
+    min <= range.0 && range.1 <= max
+}
+
+/// The integer type that two values share. A range marks a literal.
+pub(crate) fn join_ints(
+    a: IntTy,
+    a_range: Option<Range>,
+    b: IntTy,
+    b_range: Option<Range>,
+) -> IntTy {
+    match (a_range, b_range) {
+        (Some(a), Some(b)) => literal_type((a.0.min(b.0), a.1.max(b.1))),
+        (Some(range), None) if fits(range, b) => b,
+        (None, Some(range)) if fits(range, a) => a,
+        _ if a.signed == b.signed => IntTy {
+            size: a.size.max(b.size),
+            signed: a.signed,
+        },
+        _ => {
+            let (signed, unsigned) = if a.signed { (a, b) } else { (b, a) };
+            let size = signed.size.max(unsigned.size.saturating_mul(2)).min(8);
+            IntTy { size, signed: true }
+        }
+    }
+}
+
+/// The type that two values share; `None` when there is none. Literals are integers of their own
+/// type here.
+pub(crate) fn join(a: &Ty, b: &Ty, types: &TypeTable) -> Option<Ty> {
+    if a == b {
+        return Some(a.clone());
+    }
+    Some(match (a, b) {
+        (Ty::Int(x), Ty::Int(y)) => Ty::Int(join_ints(*x, None, *y, None)),
+        (Ty::Enum(_, x) | Ty::Int(x), Ty::Enum(_, y) | Ty::Int(y)) => {
+            Ty::Int(join_ints(*x, None, *y, None))
+        }
+        (Ty::Str(x), Ty::Str(y)) => Ty::Str(*x.max(y)),
+        (Ty::ProbeName, Ty::Str(n)) | (Ty::Str(n), Ty::ProbeName) => {
+            Ty::Str((*n).max(PROBE_NAME_SIZE))
+        }
+        (Ty::Buf(x), Ty::Buf(y)) => Ty::Buf(*x.max(y)),
+        (Ty::Ptr(x, mx), Ty::Ptr(y, my)) => {
+            let mem = join_mem(*mx, *my);
+            let pointee = if same_pointee(x, y, types) || **y == Ty::Void {
+                x
+            } else if **x == Ty::Void {
+                y
+            } else {
+                return None;
+            };
+            Ty::Ptr(pointee.clone(), mem)
+        }
+        (Ty::Struct(x, mx), Ty::Struct(y, my)) if same_struct(*x, *y, types) => {
+            Ty::Struct(*x, join_mem(*mx, *my))
+        }
+        (Ty::Array(x, n, mx), Ty::Array(y, m, my)) if n == m && same_pointee(x, y, types) => {
+            Ty::Array(x.clone(), *n, join_mem(*mx, *my))
+        }
+        (Ty::Tuple(x), Ty::Tuple(y)) if x.len() == y.len() => Ty::Tuple(
+            x.iter()
+                .zip(y.iter())
+                .map(|(x, y)| join(x, y, types))
+                .collect::<Option<Rc<[Ty]>>>()?,
+        ),
+        (Ty::Record(x), Ty::Record(y)) if x.len() == y.len() => Ty::Record(
+            x.iter()
+                .map(|(name, x)| {
+                    let (_, y) = y.iter().find(|(other, _)| other == name)?;
+                    Some((name.clone(), join(x, y, types)?))
+                })
+                .collect::<Option<Rc<[(String, Ty)]>>>()?,
+        ),
+        (Ty::Agg(x), Ty::Agg(y)) => Ty::Agg(join_aggs(x, y)?),
+        _ => return None,
+    })
+}
+
+fn join_aggs(a: &AggKind, b: &AggKind) -> Option<AggKind> {
+    use AggKind::{Avg, Max, Min, Stats, Sum};
+    Some(match (a, b) {
+        (Sum { signed: x }, Sum { signed: y }) => Sum { signed: *x || *y },
+        (Min { signed: x }, Min { signed: y }) => Min { signed: *x || *y },
+        (Max { signed: x }, Max { signed: y }) => Max { signed: *x || *y },
+        (Avg { signed: x }, Avg { signed: y }) => Avg { signed: *x || *y },
+        (Stats { signed: x }, Stats { signed: y }) => Stats { signed: *x || *y },
+        _ => return None,
+    })
+}
+
+/// What is known about memory that is one or the other.
+pub(crate) fn join_mem(a: Mem, b: Mem) -> Mem {
+    match (a, b) {
+        _ if a == b => a,
+        // What the verifier can follow is the kernel's in any case.
+        (Mem::Kernel | Mem::Btf | Mem::Bpf, Mem::Kernel | Mem::Btf | Mem::Bpf) => Mem::Kernel,
+        _ => Mem::Unknown,
+    }
+}
+
+/// Whether two pointees are the same type, whatever memory they are in.
+pub(crate) fn same_pointee(a: &Ty, b: &Ty, types: &TypeTable) -> bool {
+    match (a, b) {
+        (Ty::Ptr(x, _), Ty::Ptr(y, _)) => same_pointee(x, y, types),
+        (Ty::Struct(x, _), Ty::Struct(y, _)) => same_struct(*x, *y, types),
+        (Ty::Array(x, n, _), Ty::Array(y, m, _)) => n == m && same_pointee(x, y, types),
+        _ => a == b,
+    }
+}
+
+fn same_struct(a: crate::StructId, b: crate::StructId, types: &TypeTable) -> bool {
+    if a == b {
+        return true;
+    }
+    let (a, b) = (types.struct_def(a), types.struct_def(b));
+    // The same struct as seen by vmlinux and by a module.
+    !a.name.is_empty() && a.name == b.name && a.is_union == b.is_union && a.size == b.size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const U32: IntTy = IntTy::U32;
+    const I64: IntTy = IntTy::I64;
+
+    #[test]
+    fn integers_of_mixed_signedness_share_the_smallest_signed_type() {
+        assert_eq!(join_ints(U32, None, IntTy::I8, None), I64);
+        assert_eq!(
+            join_ints(IntTy::U8, None, IntTy::I8, None),
+            IntTy {
+                size: 2,
+                signed: true
+            }
+        );
+        assert_eq!(join_ints(IntTy::U64, None, IntTy::I8, None), I64);
+    }
+
+    #[test]
+    fn literals_adopt_the_other_sides_signedness_when_they_fit() {
+        assert_eq!(join_ints(U32, None, IntTy::I8, Some((5, 5))), U32);
+        assert_eq!(join_ints(U32, None, IntTy::I8, Some((-5, -5))), I64);
+        assert_eq!(
+            join_ints(
+                IntTy::U8,
+                None,
+                IntTy {
+                    size: 2,
+                    signed: true
+                },
+                Some((300, 300))
+            ),
+            IntTy {
+                size: 2,
+                signed: true
+            }
+        );
+        assert_eq!(
+            join_ints(
+                IntTy::I8,
+                Some((1, 1)),
+                IntTy {
+                    size: 2,
+                    signed: true
+                },
+                Some((-129, -129))
+            ),
+            IntTy {
+                size: 2,
+                signed: true
+            }
+        );
+    }
+
+    #[test]
+    fn records_join_by_name() {
+        let types = TypeTable::default();
+        let a = Ty::Record(Rc::new([
+            ("a".to_owned(), Ty::Bool),
+            ("b".to_owned(), Ty::Str(2)),
+        ]));
+        let b = Ty::Record(Rc::new([
+            ("b".to_owned(), Ty::Str(5)),
+            ("a".to_owned(), Ty::Bool),
+        ]));
+        let joined = Ty::Record(Rc::new([
+            ("a".to_owned(), Ty::Bool),
+            ("b".to_owned(), Ty::Str(5)),
+        ]));
+        assert_eq!(join(&a, &b, &types), Some(joined));
+    }
+}

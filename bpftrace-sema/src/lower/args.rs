@@ -1,0 +1,329 @@
+//! `args`: the typed arguments of a probe as a struct.
+
+use std::rc::Rc;
+
+use bpftrace_ast::source::Span;
+
+use super::{Lowerer, Val};
+use crate::import::param_tag;
+use crate::pass::units::ArgsOf;
+use crate::typeinfo::{FormatField, FunctionInfo, RawType, TypeRef};
+use crate::{Builtin, ExprKind, IntTy, Mem, Member, Origin, StructDef, StructId, Ty, codes};
+
+/// Functions with more parameters than go into registers have some on the stack.
+const MAX_PARAMS: usize = 6;
+
+impl Lowerer<'_, '_> {
+    /// `args`.
+    pub(super) fn args(&mut self, span: Span) -> Val {
+        use bpftrace_ast::attach::ProviderKind as P;
+        match self.unit.provider {
+            P::Tracepoint | P::Rawtracepoint | P::Fentry | P::Fexit => {}
+            P::Uprobe => return self.unsupported(span, "args of uprobes"),
+            other => {
+                let label = crate::pass::attach::probe_type(other);
+                self.error(
+                    codes::NOT_IN_PROBE,
+                    span,
+                    format!(
+                        "The args builtin can only be used with tracepoint, rawtracepoint, \
+                         fentry/fexit, and uprobe probes ({label} used here)"
+                    ),
+                );
+                return Val::unknown(span);
+            }
+        }
+        match self.args_struct(span) {
+            Some(id) => {
+                self.complete(id);
+                Val::new(
+                    Ty::Struct(id, Mem::Ctx),
+                    span,
+                    ExprKind::Builtin(Builtin::Args),
+                )
+            }
+            None => Val::unknown(span),
+        }
+    }
+
+    /// `retval` of fexit: what comes behind the arguments.
+    pub(super) fn typed_retval(&mut self, span: Span) -> Val {
+        let Some(id) = self.args_struct(span) else {
+            return Val::unknown(span);
+        };
+        let def = self.s.imported.table.struct_def(id);
+        if def
+            .members
+            .iter()
+            .any(|member| member.name == RETVAL && member.ty != Ty::Void)
+        {
+            let base = Val::new(
+                Ty::Struct(id, Mem::Ctx),
+                span,
+                ExprKind::Builtin(Builtin::Args),
+            );
+            let ident = bpftrace_ast::node::Ident {
+                span,
+                name: RETVAL.to_owned(),
+            };
+            return self.field(span, base, &ident);
+        }
+        self.error(
+            codes::NOT_IN_PROBE,
+            span,
+            "the probed function returns nothing",
+        );
+        Val::unknown(span)
+    }
+
+    fn args_struct(&mut self, span: Span) -> Option<StructId> {
+        let (key, made) = match &self.unit.args {
+            ArgsOf::Nothing => {
+                if !self.s.types.has_kernel_types() {
+                    self.error(
+                        codes::NO_TYPES,
+                        span,
+                        "the types of arguments need kernel BTF, and there is none",
+                    );
+                } else {
+                    self.error(
+                        codes::NOT_IN_PROBE,
+                        span,
+                        "the arguments of this attach point have no known types",
+                    );
+                }
+                return None;
+            }
+            ArgsOf::Tracepoint { category, event } => {
+                let key = format!("t:{category}:{event}");
+                let known = self.s.args_structs.get(&key).cloned();
+                let made = known.unwrap_or_else(|| {
+                    let (category, event) = (category.clone(), event.clone());
+                    self.tracepoint_struct(&category, &event)
+                });
+                (key, made)
+            }
+            ArgsOf::Function(info) => {
+                let with_retval = self.unit.kind == bpftrace_meta::ProgramKind::Fexit;
+                let raw = self.unit.kind == bpftrace_meta::ProgramKind::TpBtf;
+                let key = format!("{with_retval}{raw}:{}:{}", info.module, info.name);
+                let known = self.s.args_structs.get(&key).cloned();
+                let made = known.unwrap_or_else(|| {
+                    let info = info.clone();
+                    self.function_struct(&info, with_retval, raw)
+                });
+                (key, made)
+            }
+        };
+        self.s.args_structs.insert(key, made.clone());
+        match made {
+            Ok(id) => Some(id),
+            Err(message) => {
+                self.error(codes::ATTACH_POINT, self.unit.span, message);
+                None
+            }
+        }
+    }
+
+    fn tracepoint_struct(&mut self, category: &str, event: &str) -> Result<StructId, String> {
+        let Some(fields) = self.s.types.tracepoint_format(category, event) else {
+            return Err(format!("No matches for tracepoint {category}:{event}."));
+        };
+        if !self.s.types.has_kernel_types() {
+            return Err("BTF is required for parsing tracepoint arguments".to_owned());
+        }
+        let syscalls = category == "syscalls";
+        let mut size = 0;
+        let mut members = Vec::with_capacity(fields.len());
+        for field in fields {
+            size = size.max(u64::from(field.offset) + u64::from(field.size));
+            let user = syscalls || field.c_type.contains("__user");
+            members.push(Member {
+                ty: self.format_field_type(&field),
+                name: field.name,
+                bit_offset: u64::from(field.offset) * 8,
+                bits: None,
+                tag: user.then(|| "user".to_owned()),
+                data_loc: field.data_loc,
+            });
+        }
+        let origin = Origin::Tracepoint {
+            category: category.to_owned(),
+            event: event.to_owned(),
+        };
+        Ok(self.s.imported.table.add_struct(StructDef {
+            name: format!("_tracepoint_{category}_{event}"),
+            is_union: false,
+            size,
+            origin,
+            members,
+            complete: true,
+        }))
+    }
+
+    fn format_field_type(&mut self, field: &FormatField) -> Ty {
+        if field.data_loc {
+            return Ty::Int(IntTy::I64);
+        }
+        let scalar = |size: u32| match size {
+            1 | 2 | 4 | 8 => Ty::Int(IntTy {
+                size: size as u8,
+                signed: field.signed,
+            }),
+            n => Ty::Str(n),
+        };
+        let named = self.c_type(&field.c_type);
+        if let Some(count) = field.array {
+            if count == 0 {
+                return Ty::Array(
+                    Rc::new(named.unwrap_or(Ty::Int(IntTy::U8))),
+                    0,
+                    Mem::Unknown,
+                );
+            }
+            let size = field.size / count;
+            return match named {
+                Some(Ty::Int(int)) if int.size == 1 => Ty::Str(field.size),
+                Some(ty) if self.s.imported.table.size(&ty) == u64::from(size) => {
+                    Ty::Array(Rc::new(ty), count, Mem::Unknown)
+                }
+                _ if size == 1 => Ty::Str(field.size),
+                _ => Ty::Array(Rc::new(scalar(size)), count, Mem::Unknown),
+            };
+        }
+        match named {
+            Some(Ty::Ptr(to, mem)) if field.size == 8 => Ty::Ptr(to, mem),
+            Some(Ty::Enum(id, _)) if matches!(field.size, 1 | 2 | 4 | 8) => Ty::Enum(
+                id,
+                IntTy {
+                    size: field.size as u8,
+                    signed: field.signed,
+                },
+            ),
+            Some(Ty::Bool) if field.size == 1 => Ty::Bool,
+            Some(ty @ (Ty::Struct(..) | Ty::Array(..) | Ty::Str(_)))
+                if self.s.imported.table.size(&ty) == u64::from(field.size) =>
+            {
+                ty
+            }
+            _ => scalar(field.size),
+        }
+    }
+
+    /// A C type as a format file spells it.
+    fn c_type(&mut self, text: &str) -> Option<Ty> {
+        let n_stars = text.matches('*').count();
+        let words: Vec<&str> = text
+            .split(|c: char| c.is_whitespace() || c == '*')
+            .filter(|word| {
+                !word.is_empty()
+                    && !matches!(
+                        *word,
+                        "const" | "volatile" | "__user" | "__rcu" | "__kernel"
+                    )
+            })
+            .collect();
+        let found = match words.as_slice() {
+            [] => return None,
+            ["void"] => Some(TypeRef { object: 0, id: 0 }),
+            ["struct", name] => self.s.types.find_struct(name, false),
+            ["union", name] => self.s.types.find_struct(name, true),
+            ["enum", name] => self.s.types.find_enum(name),
+            words => self.s.types.find_typedef(&canonical_int(words)),
+        };
+        let mut ty = match found {
+            Some(found) => self.s.imported.ty(self.s.types, found),
+            None if n_stars > 0 => Ty::Void,
+            None => return None,
+        };
+        for _ in 0..n_stars.min(4) {
+            ty = Ty::Ptr(Rc::new(ty), Mem::Unknown);
+        }
+        Some(ty)
+    }
+
+    fn function_struct(
+        &mut self,
+        info: &FunctionInfo,
+        with_retval: bool,
+        raw: bool,
+    ) -> Result<StructId, String> {
+        if info.params.len() > MAX_PARAMS && !raw {
+            return Err("functions with more than 6 parameters are not supported.".to_owned());
+        }
+        let mut members = Vec::with_capacity(info.params.len() + 1);
+        let returned = crate::typeinfo::RawParam {
+            name: RETVAL.to_owned(),
+            ty: info.ret,
+        };
+        let all = info.params.iter().chain(with_retval.then_some(&returned));
+        for (i, param) in all.enumerate() {
+            let ty = match self.s.types.resolve(param.ty) {
+                // `_Bool` and the like come as whole registers; the low byte is theirs.
+                RawType::Void => Ty::Void,
+                _ => self.s.imported.ty(self.s.types, param.ty),
+            };
+            members.push(Member {
+                name: param.name.clone(),
+                ty,
+                bit_offset: 64 * i as u64,
+                bits: None,
+                tag: param_tag(self.s.types, param.ty).filter(|tag| tag == "user"),
+                data_loc: false,
+            });
+        }
+        let kind = if raw {
+            "rawtracepoint"
+        } else if with_retval {
+            "fexit"
+        } else {
+            "fentry"
+        };
+        Ok(self.s.imported.table.add_struct(StructDef {
+            name: format!("{kind}_{}_{}_args", info.module, info.name),
+            is_union: false,
+            size: 8 * members.len() as u64,
+            origin: Origin::Arguments,
+            members,
+            complete: true,
+        }))
+    }
+}
+
+/// Name of the member that is the return value.
+const RETVAL: &str = "retval";
+
+/// The name that BTF has for an integer type.
+fn canonical_int(words: &[&str]) -> String {
+    let has = |word: &str| words.contains(&word);
+    let n_longs = words.iter().filter(|word| **word == "long").count();
+    let is_int = words.iter().all(|word| {
+        matches!(
+            *word,
+            "unsigned" | "signed" | "long" | "short" | "int" | "char"
+        )
+    });
+    if !is_int {
+        return words.join(" ");
+    }
+    let base = match () {
+        () if has("char") => "char",
+        () if has("short") => "short",
+        () if n_longs >= 2 => "long long",
+        () if n_longs == 1 => "long",
+        () => "int",
+    };
+    let unsigned = has("unsigned");
+    match (base, unsigned) {
+        ("char", true) => "unsigned char".to_owned(),
+        ("char", false) => "char".to_owned(),
+        ("int", true) => "unsigned int".to_owned(),
+        ("int", false) => "int".to_owned(),
+        ("short", true) => "short unsigned int".to_owned(),
+        ("short", false) => "short int".to_owned(),
+        ("long", true) => "long unsigned int".to_owned(),
+        ("long", false) => "long int".to_owned(),
+        (_, true) => "long long unsigned int".to_owned(),
+        (_, false) => "long long int".to_owned(),
+    }
+}

@@ -1,0 +1,466 @@
+//! Bare names: builtin variables, enumerators.
+
+use std::rc::Rc;
+
+use bpftrace_ast::attach::ProviderKind as P;
+use bpftrace_ast::diag::Diagnostic;
+use bpftrace_ast::node;
+use bpftrace_ast::source::Span;
+use bpftrace_meta::{HostValue, ProbeTarget, ProgramKind};
+
+use super::{Lowerer, Val};
+use crate::pass::attach::{address_space, probe_label, probe_type};
+use crate::{Builtin, CastKind, Clock, ExprKind, IntTy, Mem, StackTy, Ty, codes, suggest};
+
+/// Names that can be called as well as written bare.
+pub(super) const BUILTINS: &[&str] = &[
+    "args",
+    "cgroup",
+    "comm",
+    "cpid",
+    "cpu",
+    "ctx",
+    "curtask",
+    "elapsed",
+    "func",
+    "gid",
+    "has_cpid",
+    "jiffies",
+    "kstack",
+    "ncpus",
+    "nsecs",
+    "numaid",
+    "pcomm",
+    "pid",
+    "ppid",
+    "probe",
+    "probetype",
+    "rand",
+    "retval",
+    "tid",
+    "uid",
+    "usermode",
+    "username",
+    "ustack",
+    "arg0",
+    "arg1",
+    "arg2",
+    "arg3",
+    "arg4",
+    "arg5",
+];
+
+/// Frames of a stack when nothing says how many.
+pub(super) const DEFAULT_STACK_LIMIT: u32 = 127;
+
+impl Lowerer<'_, '_> {
+    /// A bare name.
+    pub(super) fn ident(&mut self, span: Span, name: &str) -> Val {
+        if let Some(val) = self.builtin(span, name) {
+            return val;
+        }
+        if let Some((ty, value)) = self.s.types.find_enumerator(name) {
+            let kind = ExprKind::KernelEnumerator {
+                name: name.to_owned(),
+                value,
+            };
+            return match self.s.imported.enum_ty(self.s.types, ty) {
+                // Anonymous enums are just constants.
+                Some((id, int)) => {
+                    let anonymous = self.s.imported.table.enum_def(id).name.is_empty();
+                    let ty = if anonymous {
+                        Ty::Int(int)
+                    } else {
+                        Ty::Enum(id, int)
+                    };
+                    Val::new(ty, span, kind).with_range((i128::from(value), i128::from(value)))
+                }
+                None => Val::literal(span, i128::from(value)),
+            };
+        }
+        let functions = super::call::function_names().filter(|f| *f == name);
+        let mut diag = Diagnostic::error(
+            codes::UNKNOWN_IDENTIFIER,
+            span,
+            format!("Unknown identifier: '{name}'"),
+        );
+        if functions.count() > 0 {
+            diag = diag.with_hint(format!("{name} is a function: write {name}()"));
+        } else if let Some(near) = suggest::nearest(name, BUILTINS.iter().copied()) {
+            diag = diag.with_hint(format!("Did you mean: {near}?"));
+        }
+        self.s.diags.push(diag);
+        Val::unknown(span)
+    }
+
+    /// A builtin variable; `None` when there is none of that name.
+    pub(super) fn builtin(&mut self, span: Span, name: &str) -> Option<Val> {
+        let u64_of = |builtin| Val::new(Ty::Int(IntTy::U64), span, ExprKind::Builtin(builtin));
+        let u32_of = |builtin| Val::new(Ty::Int(IntTy::U32), span, ExprKind::Builtin(builtin));
+        Some(match name {
+            "pid" => u32_of(Builtin::Pid(false)),
+            "tid" => u32_of(Builtin::Tid(false)),
+            "uid" => u64_of(Builtin::Uid),
+            "gid" => u64_of(Builtin::Gid),
+            "nsecs" => u64_of(Builtin::Nsecs(Clock::Boot)),
+            "elapsed" => u64_of(Builtin::Elapsed),
+            "cpu" => u64_of(Builtin::Cpu),
+            "numaid" => u64_of(Builtin::Numaid),
+            "cgroup" => u64_of(Builtin::Cgroup),
+            "rand" => u64_of(Builtin::Rand),
+            "jiffies" => u64_of(Builtin::Jiffies),
+            "comm" => Val::new(Ty::Str(16), span, ExprKind::Builtin(Builtin::Comm)),
+            "username" => {
+                let uid = u64_of(Builtin::Uid).expr;
+                Val::from_expr(self.cast_to(uid, Ty::Username, CastKind::Reinterpret))
+            }
+            "ncpus" => self.slot(HostValue::NumCpus, Ty::Int(IntTy::U64), span),
+            "cpid" => self.slot(HostValue::ChildPid, Ty::Int(IntTy::U64), span),
+            "has_cpid" => {
+                let cpid = self
+                    .slot(HostValue::ChildPid, Ty::Int(IntTy::U64), span)
+                    .expr;
+                Val::from_expr(self.cast_to(cpid, Ty::Bool, CastKind::Truth))
+            }
+            "curtask" => self.curtask(span),
+            "ppid" => self.task_fields(span, &["real_parent", "tgid"]),
+            "pcomm" => self.task_fields(span, &["real_parent", "comm"]),
+            "leader_comm" => self.task_fields(span, &["group_leader", "comm"]),
+            "leader_tid" => self.task_fields(span, &["group_leader", "pid"]),
+            "args" => self.args(span),
+            "retval" => self.retval(span),
+            "func" => self.func(span),
+            "probe" => Val::new(Ty::ProbeName, span, ExprKind::Builtin(Builtin::Probe)),
+            "probetype" => Val::string(span, probe_type(self.unit.provider).as_bytes().to_vec()),
+            "ctx" => self.ctx(span),
+            "usermode" => self.usermode(span),
+            "kstack" => {
+                let mode = self.s.settings.stack_mode;
+                self.kstack(
+                    span,
+                    StackTy {
+                        mode,
+                        limit: DEFAULT_STACK_LIMIT,
+                    },
+                )
+            }
+            "ustack" => {
+                let mode = self.s.settings.stack_mode;
+                self.ustack(
+                    span,
+                    StackTy {
+                        mode,
+                        limit: DEFAULT_STACK_LIMIT,
+                    },
+                )
+            }
+            _ => {
+                let n = name.strip_prefix("arg").filter(|n| !n.is_empty())?;
+                if !n.bytes().all(|byte| byte.is_ascii_digit()) {
+                    let n = name.strip_prefix("sarg")?;
+                    if !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()) {
+                        self.error_hint(
+                            codes::DEPRECATED,
+                            span,
+                            "sarg builtins are deprecated and were removed",
+                            "Read the stack through reg(\"sp\"), for example *(reg(\"sp\") + 8)",
+                        );
+                        return Some(Val::unknown(span));
+                    }
+                    return None;
+                }
+                self.arg(span, name, n.parse().unwrap_or(u32::MAX))
+            }
+        })
+    }
+
+    fn arg(&mut self, span: Span, name: &str, n: u32) -> Val {
+        let limit = match self.unit.provider {
+            P::Kprobe | P::Uprobe => 6,
+            P::Usdt | P::Rawtracepoint => 12,
+            P::Kretprobe | P::Uretprobe => {
+                self.error_hint(
+                    codes::NOT_IN_PROBE,
+                    span,
+                    format!(
+                        "The {name} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' \
+                         probes"
+                    ),
+                    "Arguments are gone when a function returns: store them in a map keyed by tid at \
+                     its entry.",
+                );
+                return Val::unknown(span);
+            }
+            P::Fentry | P::Fexit | P::Tracepoint => {
+                self.error_hint(
+                    codes::NOT_IN_PROBE,
+                    span,
+                    format!(
+                        "The {name} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' \
+                         probes"
+                    ),
+                    "Use args and the name of the argument here.",
+                );
+                return Val::unknown(span);
+            }
+            _ => {
+                self.error(
+                    codes::NOT_IN_PROBE,
+                    span,
+                    format!(
+                        "The {name} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' \
+                         probes"
+                    ),
+                );
+                return Val::unknown(span);
+            }
+        };
+        if n >= limit {
+            self.error(
+                codes::NOT_IN_PROBE,
+                span,
+                format!(
+                    "{name} is not available: probes of this type have arg0 to arg{}",
+                    limit - 1
+                ),
+            );
+            return Val::unknown(span);
+        }
+        if !self.outside_for(span, name) {
+            return Val::unknown(span);
+        }
+        Val::new(
+            Ty::Int(IntTy::U64),
+            span,
+            ExprKind::Builtin(Builtin::Arg(n)),
+        )
+        .with_space(address_space(self.unit.provider))
+    }
+
+    /// What reads the context is not there in the body of a `for` loop.
+    pub(super) fn outside_for(&mut self, span: Span, name: &str) -> bool {
+        if self.in_for() {
+            self.error(
+                codes::LOOP,
+                span,
+                format!("'{name}' builtin is not allowed in a for-loop"),
+            );
+            return false;
+        }
+        true
+    }
+
+    fn retval(&mut self, span: Span) -> Val {
+        match self.unit.provider {
+            P::Kretprobe | P::Uretprobe => {
+                if !self.outside_for(span, "retval") {
+                    return Val::unknown(span);
+                }
+                Val::new(
+                    Ty::Int(IntTy::U64),
+                    span,
+                    ExprKind::Builtin(Builtin::Retval),
+                )
+                .with_space(address_space(self.unit.provider))
+            }
+            P::Fexit => self.typed_retval(span),
+            _ => {
+                let is_exit = self.unit.targets.iter().any(|target| {
+                    matches!(target, ProbeTarget::Tracepoint { category, event }
+                        if category.as_literal() == Some("syscalls")
+                            && event.as_literal().is_some_and(|e| e.starts_with("sys_exit")))
+                });
+                let mut message = "The retval builtin can only be used with 'kretprobe' and \
+                                   'uretprobe' and 'fentry' probes"
+                    .to_owned();
+                if is_exit {
+                    message.push_str(" (try to use args.ret instead)");
+                }
+                self.error(codes::NOT_IN_PROBE, span, message);
+                Val::unknown(span)
+            }
+        }
+    }
+
+    fn func(&mut self, span: Span) -> Val {
+        let ty = match self.unit.provider {
+            P::Kprobe | P::Kretprobe | P::Fentry | P::Fexit => Ty::KSym,
+            P::Uprobe | P::Uretprobe => Ty::USym,
+            other => {
+                let label = probe_label(other);
+                self.error(
+                    codes::NOT_IN_PROBE,
+                    span,
+                    format!("The func builtin can not be used with '{label}' probes"),
+                );
+                return Val::unknown(span);
+            }
+        };
+        if !self.outside_for(span, "func") {
+            return Val::unknown(span);
+        }
+        Val::new(ty, span, ExprKind::Builtin(Builtin::Func))
+    }
+
+    fn ctx(&mut self, span: Span) -> Val {
+        let name = match self.unit.kind {
+            ProgramKind::Kprobe | ProgramKind::Uprobe => "pt_regs".to_owned(),
+            ProgramKind::PerfEvent => "bpf_perf_event_data".to_owned(),
+            ProgramKind::Iter => match self.unit.targets.first() {
+                Some(ProbeTarget::Iter { name, .. }) => format!("bpf_iter__{name}"),
+                _ => String::new(),
+            },
+            ProgramKind::Tracepoint => {
+                self.error(
+                    codes::NOT_IN_PROBE,
+                    span,
+                    "Use args instead of ctx in tracepoint",
+                );
+                return Val::unknown(span);
+            }
+            _ => {
+                let label = probe_label(self.unit.provider);
+                self.error(
+                    codes::NOT_IN_PROBE,
+                    span,
+                    format!("The ctx builtin can not be used with '{label}' probes"),
+                );
+                return Val::unknown(span);
+            }
+        };
+        if !self.outside_for(span, "ctx") {
+            return Val::unknown(span);
+        }
+        let pointee = match self.s.imported.context_struct(self.s.types, &name) {
+            Some(id) => {
+                self.complete(id);
+                Ty::Struct(id, Mem::Unknown)
+            }
+            None if self.unit.kind == ProgramKind::Iter => {
+                let iter = name.trim_start_matches("bpf_iter__").to_owned();
+                self.error(
+                    codes::ATTACH_POINT,
+                    span,
+                    format!("iter {iter} not available for your kernel version."),
+                );
+                return Val::unknown(span);
+            }
+            None => Ty::Void,
+        };
+        Val::new(
+            Ty::Ptr(Rc::new(pointee), Mem::Ctx),
+            span,
+            ExprKind::Builtin(Builtin::Ctx),
+        )
+    }
+
+    fn usermode(&mut self, span: Span) -> Val {
+        let constant = match self.unit.kind {
+            ProgramKind::Kprobe | ProgramKind::Uprobe | ProgramKind::PerfEvent => {
+                return Val::new(
+                    Ty::Int(IntTy::U8),
+                    span,
+                    ExprKind::Builtin(Builtin::Usermode),
+                );
+            }
+            ProgramKind::RawTracepointRun => 1,
+            _ => 0,
+        };
+        Val::new(Ty::Int(IntTy::U8), span, ExprKind::Const(constant))
+    }
+
+    pub(super) fn curtask(&mut self, span: Span) -> Val {
+        let pointee = match self.s.types.find_struct("task_struct", false) {
+            Some(found) => self.s.imported.ty(self.s.types, found),
+            None => Ty::Void,
+        };
+        let ty = Ty::Ptr(Rc::new(pointee), Mem::Kernel);
+        Val::new(ty, span, ExprKind::Builtin(Builtin::Curtask)).with_space(Mem::Kernel)
+    }
+
+    /// A chain of members that starts at the current task.
+    pub(super) fn task_fields(&mut self, span: Span, names: &[&str]) -> Val {
+        let task = self.curtask(span);
+        self.fields_of(span, task, names)
+    }
+
+    /// A chain of members.
+    pub(super) fn fields_of(&mut self, span: Span, mut val: Val, names: &[&str]) -> Val {
+        if matches!(val.ty(), Ty::Ptr(pointee, _) if **pointee == Ty::Void) {
+            self.error(
+                codes::NO_TYPES,
+                span,
+                "this builtin needs kernel BTF, and there is none",
+            );
+            return Val::unknown(span);
+        }
+        for name in names {
+            let ident = node::Ident {
+                span,
+                name: (*name).to_owned(),
+            };
+            val = self.field(span, val, &ident);
+        }
+        val
+    }
+
+    pub(super) fn kstack(&mut self, span: Span, stack: StackTy) -> Val {
+        Val::new(Ty::KStack(stack), span, ExprKind::Builtin(Builtin::Kstack))
+    }
+
+    pub(super) fn ustack(&mut self, span: Span, stack: StackTy) -> Val {
+        Val::new(Ty::UStack(stack), span, ExprKind::Builtin(Builtin::Ustack))
+    }
+
+    /// The register of a name on x86-64: its offset in `struct pt_regs`.
+    pub(super) fn register(&mut self, span: Span, name: &str) -> Val {
+        let at = REGISTERS.iter().find(|(known, _)| *known == name);
+        match at {
+            Some((_, offset)) => {
+                let kind = ExprKind::Builtin(Builtin::Reg(*offset));
+                Val::new(Ty::Int(IntTy::U64), span, kind)
+                    .with_space(address_space(self.unit.provider))
+            }
+            None => {
+                let mut diag = Diagnostic::error(
+                    codes::ARGUMENT_KIND,
+                    span,
+                    format!("'{name}' is not a valid register on this architecture (x86_64)"),
+                );
+                if let Some(near) = suggest::nearest(name, REGISTERS.iter().map(|(n, _)| *n)) {
+                    diag = diag.with_hint(format!("Did you mean: {near}?"));
+                }
+                self.s.diags.push(diag);
+                Val::unknown(span)
+            }
+        }
+    }
+}
+
+/// Members of `struct pt_regs` of x86-64 and their offsets in bytes
+/// (`arch/x86/include/asm/ptrace.h`; part of the kernel's interface to user space).
+const REGISTERS: &[(&str, u32)] = &[
+    ("r15", 0),
+    ("r14", 8),
+    ("r13", 16),
+    ("r12", 24),
+    ("bp", 32),
+    ("bx", 40),
+    ("r11", 48),
+    ("r10", 56),
+    ("r9", 64),
+    ("r8", 72),
+    ("ax", 80),
+    ("cx", 88),
+    ("dx", 96),
+    ("si", 104),
+    ("di", 112),
+    ("orig_rax", 120),
+    ("orig_ax", 120),
+    ("ip", 128),
+    ("pc", 128),
+    ("cs", 136),
+    ("flags", 144),
+    ("sp", 152),
+    ("ss", 160),
+];

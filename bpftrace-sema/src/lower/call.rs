@@ -1,0 +1,786 @@
+//! Calls: which function, whether it may be called here, and those that fit nowhere else.
+
+use std::borrow::Cow;
+
+use bpftrace_ast::diag::Diagnostic;
+use bpftrace_ast::node::{self, Arg, ExprKind as Ast};
+use bpftrace_ast::source::Span;
+use bpftrace_meta::HostValue;
+
+use super::{Lowerer, Val};
+use crate::builtin::{Entry, FUNCTIONS, Func, count_error, find_function};
+use crate::{Builtin, Call, Clock, ExprKind, IntTy, Mem, StackTy, Ty, codes, suggest};
+
+/// Names of all functions.
+pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|entry| entry.name)
+}
+
+impl Lowerer<'_, '_> {
+    /// `name(args)`.
+    pub(super) fn call(&mut self, span: Span, call: &node::Call) -> Val {
+        let name = &call.name.name;
+        let Some(entry) = find_function(name) else {
+            // Builtin variables can be written as calls.
+            if call.args.is_empty()
+                && super::builtins::BUILTINS.contains(&name.as_str())
+                && let Some(val) = self.builtin(span, name)
+            {
+                return val;
+            }
+            return self.unknown_function(span, call);
+        };
+        if let Some(message) = count_error(entry, call.args.len()) {
+            self.error(codes::ARGUMENT_COUNT, span, message);
+            return Val::unknown(span);
+        }
+        if !self.is_allowed(span, entry) {
+            return Val::unknown(span);
+        }
+        self.call_known(span, call, entry)
+    }
+
+    fn unknown_function(&mut self, span: Span, call: &node::Call) -> Val {
+        let name = &call.name.name;
+        let known = MISSING.contains(&name.as_str());
+        if known {
+            return self.unsupported(span, &format!("{name}()"));
+        }
+        let mut diag = Diagnostic::error(
+            codes::UNKNOWN_FUNCTION,
+            span,
+            format!("Unknown function: '{name}'"),
+        );
+        if let Some(near) = suggest::nearest(name, function_names()) {
+            diag = diag.with_hint(format!("Did you mean: {near}()?"));
+        }
+        self.s.diags.push(diag);
+        // Mistakes in the arguments are worth knowing about as well.
+        for arg in &call.args {
+            if let Arg::Expr(arg) = arg {
+                self.expr(arg);
+            }
+        }
+        Val::unknown(span)
+    }
+
+    fn is_allowed(&mut self, span: Span, entry: &Entry) -> bool {
+        let name = entry.name;
+        if entry.is_unsafe && !self.s.options.unsafe_mode {
+            let message = match entry.func {
+                Func::System => format!("{name}() is an unsafe function being used in safe mode"),
+                _ => format!("{name}() is unsafe. To use you need the --unsafe flag"),
+            };
+            self.error(codes::UNSAFE, span, message);
+            return false;
+        }
+        if !entry.providers.is_empty() && !entry.providers.contains(&self.unit.provider) {
+            let here = self.unit.provider.as_str();
+            let probes: Vec<&str> = entry.providers.iter().map(|p| p.as_str()).collect();
+            self.error_hint(
+                codes::NOT_IN_PROBE,
+                span,
+                format!("{name} can not be used with \"{here}\" probes"),
+                format!("{name} can be used with: {}", probes.join(", ")),
+            );
+            return false;
+        }
+        true
+    }
+
+    fn call_known(&mut self, span: Span, call: &node::Call, entry: &Entry) -> Val {
+        match entry.func {
+            Func::Printf
+            | Func::Errorf
+            | Func::Warnf
+            | Func::System
+            | Func::Cat
+            | Func::Debugf
+            | Func::Print
+            | Func::Exit
+            | Func::Time
+            | Func::Join
+            | Func::Fail
+            | Func::Assert
+            | Func::StaticAssert
+            | Func::Unwatch
+            | Func::SkbOutput => self.output_call(span, call, entry.func),
+            Func::Str
+            | Func::Buf
+            | Func::Strncmp
+            | Func::Strcontains
+            | Func::Strstr
+            | Func::Strlen
+            | Func::Strcap
+            | Func::StrConcat
+            | Func::Memcmp
+            | Func::Kptr
+            | Func::Uptr
+            | Func::Path
+            | Func::Macaddr
+            | Func::Ntop
+            | Func::Pton
+            | Func::Bswap
+            | Func::WriteUser => self.memory_call(span, call, entry.func),
+            Func::Delete | Func::HasKey | Func::Find | Func::Len | Func::Clear | Func::Zero => {
+                self.map_call(span, call, entry.func)
+            }
+            Func::Count
+            | Func::Sum
+            | Func::Min
+            | Func::Max
+            | Func::Avg
+            | Func::Stats
+            | Func::Hist
+            | Func::Lhist
+            | Func::Tseries => {
+                let name = entry.name;
+                self.error(
+                    codes::MAP_VALUE,
+                    span,
+                    format!("{name}() must be assigned directly to a map"),
+                );
+                Val::unknown(span)
+            }
+            Func::Kstack | Func::Ustack => self.stack_call(span, call, entry.func),
+            Func::Nsecs => self.nsecs_call(span, call),
+            Func::Strftime => self.strftime_call(span, call),
+            Func::Pid | Func::Tid => self.pid_call(span, call, entry.func),
+            Func::Comm => match call.args.first() {
+                None => self
+                    .builtin(span, "comm")
+                    .unwrap_or_else(|| Val::unknown(span)),
+                Some(_) => self.unsupported(span, "comm(pid)"),
+            },
+            Func::Ppid => self.task_call(span, call, &["real_parent", "tgid"]),
+            Func::Pcomm => self.task_call(span, call, &["real_parent", "comm"]),
+            Func::LeaderComm => self.task_call(span, call, &["group_leader", "comm"]),
+            Func::LeaderTid => self.task_call(span, call, &["group_leader", "pid"]),
+            Func::Ksym | Func::Usym => self.symbol_call(span, call, entry.func),
+            Func::Kaddr => {
+                let Some(name) = self.literal_arg(call, 0) else {
+                    return Val::unknown(span);
+                };
+                self.slot(HostValue::KernelSymbol(name), Ty::Int(IntTy::U64), span)
+                    .with_space(Mem::Kernel)
+            }
+            Func::Uaddr => self.uaddr_call(span, call),
+            Func::Cgroupid => {
+                let Some(path) = self.literal_arg(call, 0) else {
+                    return Val::unknown(span);
+                };
+                self.slot(HostValue::CgroupId(path), Ty::Int(IntTy::U64), span)
+            }
+            Func::CgroupPath => self.cgroup_path_call(span, call),
+            Func::Reg => {
+                let Some(name) = self.literal_arg(call, 0) else {
+                    return Val::unknown(span);
+                };
+                if !self.outside_for(span, "reg") {
+                    return Val::unknown(span);
+                }
+                self.register(span, &name)
+            }
+            Func::PercpuKaddr => self.percpu_kaddr_call(span, call),
+            Func::SocketCookie => {
+                let Some(sk) = self.arg_val(call, 0) else {
+                    return Val::unknown(span);
+                };
+                if !matches!(sk.ty(), Ty::Ptr(..)) {
+                    return self.wrong_kind(&sk, "socket_cookie() only supports pointer arguments");
+                }
+                call_val(
+                    span,
+                    Ty::Int(IntTy::U64),
+                    Call::SocketCookie(Box::new(sk.expr)),
+                )
+            }
+            Func::Signal | Func::SignalThread => self.signal_call(span, call, entry.func),
+            Func::Override => {
+                let Some(rc) = self.int_arg(call, 0) else {
+                    return Val::unknown(span);
+                };
+                let rc = self.to_int(rc, IntTy::U64);
+                call_val(span, Ty::Void, Call::Override(Box::new(rc)))
+            }
+            Func::Getopt => self.getopt_call(span, call),
+            Func::IsErr => self.is_err_call(span, call),
+            Func::IsStr
+            | Func::IsPtr
+            | Func::IsArray
+            | Func::IsInteger
+            | Func::IsUnsignedInteger
+            | Func::IsLiteral => self.predicate_call(span, call, entry.func),
+        }
+    }
+
+    /// The expression of an argument that is not a type.
+    pub(super) fn value_arg<'t>(&mut self, arg: &'t Arg) -> Option<&'t node::Expr> {
+        match arg {
+            Arg::Expr(expr) => Some(expr),
+            Arg::Type(spec) => {
+                self.error(
+                    codes::ARGUMENT_KIND,
+                    spec.span,
+                    "When used as a call argument, `typeof` builtin only valid for macro calls that \
+                     are expecting a type parameter",
+                );
+                None
+            }
+        }
+    }
+
+    /// An argument as a value; `None` when there is none, or nothing is known about it.
+    pub(super) fn arg_val(&mut self, call: &node::Call, at: usize) -> Option<Val> {
+        let tree = self.value_arg(call.args.get(at)?)?;
+        let val = self.expr(tree);
+        val.known.then_some(val)
+    }
+
+    /// An argument that must be an integer.
+    pub(super) fn int_arg(&mut self, call: &node::Call, at: usize) -> Option<Val> {
+        let val = self.arg_val(call, at)?;
+        if matches!(val.ty(), Ty::Int(_) | Ty::Enum(..) | Ty::Bool) {
+            return Some(val);
+        }
+        let spelled = self.spell_val(&val);
+        let name = &call.name.name;
+        self.error(
+            codes::ARGUMENT_KIND,
+            val.span(),
+            format!("{name}() only supports integer arguments ({spelled} provided)"),
+        );
+        None
+    }
+
+    /// An argument that must be a literal text.
+    pub(super) fn literal_arg(&mut self, call: &node::Call, at: usize) -> Option<String> {
+        self.literal_text(&call.name.name, call.args.get(at)?)
+    }
+
+    /// The text of an argument that must be a literal text.
+    pub(super) fn literal_text(&mut self, name: &str, arg: &Arg) -> Option<String> {
+        let tree = self.value_arg(arg)?;
+        let text: Option<Cow<'_, [u8]>> = match &tree.kind {
+            Ast::String(lit) => Some(Cow::Borrowed(lit.value.as_slice())),
+            Ast::PositionalParam(n) => {
+                self.error_hint(
+                    codes::ARGUMENT_KIND,
+                    tree.span,
+                    format!("{name}() expects a string literal (positional parameter provided)"),
+                    format!("Use str(${n}) to treat ${n} as a string"),
+                );
+                return None;
+            }
+            _ => {
+                let val = self.expr(tree);
+                if !val.known {
+                    return None;
+                }
+                match val.as_str_literal() {
+                    Some(text) => Some(Cow::Owned(text.to_vec())),
+                    None => {
+                        let kind = self.kind_word(&val);
+                        self.error(
+                            codes::ARGUMENT_KIND,
+                            tree.span,
+                            format!("{name}() expects a string literal ({kind} provided)"),
+                        );
+                        None
+                    }
+                }
+            }
+        };
+        text.map(|text| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// What messages call a kind of type.
+    pub(super) fn kind_word(&self, val: &Val) -> String {
+        match val.ty() {
+            Ty::Int(_) => "int".to_owned(),
+            Ty::Str(_) | Ty::ProbeName => "string".to_owned(),
+            Ty::Ptr(..) => "pointer".to_owned(),
+            _ => self.spell_val(val),
+        }
+    }
+
+    /// An argument that must be an integer literal.
+    pub(super) fn literal_int(&mut self, call: &node::Call, at: usize) -> Option<i128> {
+        let val = self.arg_val(call, at)?;
+        match val.as_literal() {
+            Some(value) => Some(value),
+            None => {
+                let kind = self.kind_word(&val);
+                let name = &call.name.name;
+                self.error(
+                    codes::ARGUMENT_KIND,
+                    val.span(),
+                    format!("{name}() expects a int literal ({kind} provided)"),
+                );
+                None
+            }
+        }
+    }
+
+    pub(super) fn wrong_kind(&mut self, val: &Val, message: &str) -> Val {
+        let spelled = self.kind_word(val);
+        self.error(
+            codes::ARGUMENT_KIND,
+            val.span(),
+            format!("{message} ({spelled} provided)"),
+        );
+        Val::unknown(val.span())
+    }
+
+    fn nsecs_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let clock = match self.word_arg(call, 0).as_deref() {
+            None if call.args.is_empty() => Clock::Boot,
+            None => return Val::unknown(span),
+            Some("monotonic") => Clock::Monotonic,
+            Some("boot") => Clock::Boot,
+            Some("tai") => Clock::Tai,
+            Some("sw_tai") => Clock::SwTai,
+            Some(other) => {
+                let message = format!("Invalid timestamp mode: {other}");
+                self.error(codes::ARGUMENT_KIND, span, message);
+                return Val::unknown(span);
+            }
+        };
+        Val::new(
+            Ty::Int(IntTy::U64),
+            span,
+            ExprKind::Builtin(Builtin::Nsecs(clock)),
+        )
+    }
+
+    /// An argument that is a bare word of the function's own.
+    pub(super) fn word_arg(&mut self, call: &node::Call, at: usize) -> Option<String> {
+        let tree = self.value_arg(call.args.get(at)?)?;
+        match &tree.kind {
+            Ast::Ident(word) => Some(word.clone()),
+            _ => {
+                let name = &call.name.name;
+                self.error(
+                    codes::ARGUMENT_KIND,
+                    tree.span,
+                    format!("{name}() expects a name as argument"),
+                );
+                None
+            }
+        }
+    }
+
+    fn pid_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        let init = match self.word_arg(call, 0).as_deref() {
+            None if call.args.is_empty() => false,
+            None => return Val::unknown(span),
+            Some("curr_ns") => false,
+            Some("init") => true,
+            Some(other) => {
+                let name = &call.name.name;
+                let message =
+                    format!("Invalid PID namespace mode: {other} (expects: curr_ns or init)");
+                self.error(codes::ARGUMENT_KIND, span, format!("{name}: {message}"));
+                return Val::unknown(span);
+            }
+        };
+        let builtin = if func == Func::Pid {
+            Builtin::Pid(init)
+        } else {
+            Builtin::Tid(init)
+        };
+        Val::new(Ty::Int(IntTy::U32), span, ExprKind::Builtin(builtin))
+    }
+
+    fn task_call(&mut self, span: Span, call: &node::Call, fields: &[&str]) -> Val {
+        if call.args.is_empty() {
+            return self.task_fields(span, fields);
+        }
+        let Some(task) = self.arg_val(call, 0) else {
+            return Val::unknown(span);
+        };
+        self.fields_of(span, task, fields)
+    }
+
+    fn stack_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        let name = &call.name.name;
+        let mut mode = self.s.settings.stack_mode;
+        let mut limit = super::builtins::DEFAULT_STACK_LIMIT;
+        let mut args = call.args.as_slice();
+        if let Some(Arg::Expr(node::Expr {
+            kind: Ast::Ident(word),
+            span: at,
+        })) = args.first()
+        {
+            match crate::pass::config::parse_stack_mode(word) {
+                Some(found) => {
+                    mode = found;
+                    args = &args[1..];
+                }
+                None if args.len() == 2 || !self.is_known_name(word) => {
+                    self.error(
+                        codes::ARGUMENT_KIND,
+                        *at,
+                        format!(
+                            "Error parsing stack mode: {name}: Invalid value for stack_mode: valid \
+                             values are bpftrace, raw, perf, and build_id."
+                        ),
+                    );
+                    return Val::unknown(span);
+                }
+                None => {}
+            }
+        }
+        if let Some(arg) = args.first() {
+            let Some(tree) = self.value_arg(arg) else {
+                return Val::unknown(span);
+            };
+            let val = self.expr(tree);
+            if !val.known {
+                return Val::unknown(span);
+            }
+            match val.as_literal() {
+                Some(n) if (1..=1024).contains(&n) => limit = u32::try_from(n).unwrap_or(limit),
+                Some(n) if n > 1024 => {
+                    self.error(
+                        codes::ARGUMENT_KIND,
+                        tree.span,
+                        format!("{name}([int limit]): limit shouldn't exceed 1024, {n} given"),
+                    );
+                    return Val::unknown(span);
+                }
+                _ => {
+                    let message = format!("{name}: invalid limit value");
+                    self.error(codes::ARGUMENT_KIND, tree.span, message);
+                    return Val::unknown(span);
+                }
+            }
+        }
+        if func == Func::Kstack {
+            if mode == bpftrace_meta::StackMode::BuildId {
+                self.warn(
+                    codes::ARGUMENT_IGNORED,
+                    span,
+                    "'build_id' stack mode can only be used for ustack. Falling back to 'raw' mode.",
+                );
+                mode = bpftrace_meta::StackMode::Raw;
+            }
+            return self.kstack(span, StackTy { mode, limit });
+        }
+        self.ustack(span, StackTy { mode, limit })
+    }
+
+    fn is_known_name(&self, word: &str) -> bool {
+        self.s.types.find_enumerator(word).is_some()
+    }
+
+    fn strftime_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let format = self.literal_arg(call, 0);
+        let Some(time) = self.int_arg(call, 1) else {
+            return Val::unknown(span);
+        };
+        let clock = match &time.expr.kind {
+            ExprKind::Builtin(Builtin::Nsecs(Clock::Monotonic)) => {
+                self.error(
+                    codes::ARGUMENT_KIND,
+                    time.span(),
+                    "strftime() can not take a monotonic timestamp",
+                );
+                return Val::unknown(span);
+            }
+            ExprKind::Builtin(Builtin::Nsecs(clock)) => *clock,
+            _ => Clock::Boot,
+        };
+        if time.as_literal().is_some_and(|value| value < 0) {
+            self.error(
+                codes::ARGUMENT_KIND,
+                time.span(),
+                "strftime() does not accept negative timestamps",
+            );
+            return Val::unknown(span);
+        }
+        let Some(format) = format else {
+            return Val::unknown(span);
+        };
+        let number = super::intern(&mut self.s.tables.time_formats, &format);
+        let time = self.to_int(time, IntTy::U64);
+        call_val(
+            span,
+            Ty::Timestamp,
+            Call::Strftime(number, clock, Box::new(time)),
+        )
+    }
+
+    fn symbol_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        let Some(address) = self.arg_val(call, 0) else {
+            return Val::unknown(span);
+        };
+        let name = &call.name.name;
+        if !matches!(address.ty(), Ty::Int(_) | Ty::Ptr(..)) {
+            return self.wrong_kind(
+                &address,
+                &format!("{name}() only supports int and pointer arguments"),
+            );
+        }
+        let address = Box::new(self.to_int(address, IntTy::U64));
+        if func == Func::Ksym {
+            call_val(span, Ty::KSym, Call::Ksym(address))
+        } else {
+            call_val(span, Ty::USym, Call::Usym(address))
+        }
+    }
+
+    fn uaddr_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let Some(name) = self.literal_arg(call, 0) else {
+            return Val::unknown(span);
+        };
+        let path = self.unit.targets.iter().find_map(|target| match target {
+            bpftrace_meta::ProbeTarget::Uprobe { path, .. }
+            | bpftrace_meta::ProbeTarget::Usdt { path, .. } => path.clone(),
+            _ => None,
+        });
+        let Some(path) = path else {
+            return self.unsupported(span, "uaddr() in probes without a path");
+        };
+        // The size of the symbol is known on the target only.
+        let slot = self
+            .slot(
+                HostValue::UserSymbol { path, name },
+                Ty::Int(IntTy::U64),
+                span,
+            )
+            .expr;
+        let ty = Ty::Ptr(std::rc::Rc::new(Ty::Int(IntTy::U64)), Mem::User);
+        Val::from_expr(self.cast_to(slot, ty, crate::CastKind::Int)).with_space(Mem::User)
+    }
+
+    fn cgroup_path_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let Some(id) = self.int_arg(call, 0) else {
+            return Val::unknown(span);
+        };
+        let filter = match call.args.get(1) {
+            Some(_) => match self.literal_arg(call, 1) {
+                Some(filter) => filter,
+                None => return Val::unknown(span),
+            },
+            None => String::new(),
+        };
+        let number = super::intern(&mut self.s.tables.cgroup_filters, &filter);
+        let id = Box::new(self.to_int(id, IntTy::U64));
+        call_val(span, Ty::CgroupPath, Call::CgroupPath(number, id))
+    }
+
+    fn percpu_kaddr_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let name = self.literal_arg(call, 0);
+        let cpu = match call.args.get(1) {
+            Some(_) => match self.int_arg(call, 1) {
+                Some(cpu) => Some(Box::new(self.to_int(cpu, IntTy::U64))),
+                None => return Val::unknown(span),
+            },
+            None => None,
+        };
+        let Some(name) = name else {
+            return Val::unknown(span);
+        };
+        call_val(span, Ty::Int(IntTy::U64), Call::PercpuKaddr(name, cpu)).with_space(Mem::Kernel)
+    }
+
+    fn signal_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        let Some(val) = self.arg_val(call, 0) else {
+            return Val::unknown(span);
+        };
+        let number = match val.as_str_literal() {
+            Some(name) => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                match signal_number(&name) {
+                    Some(n) => Val::literal(val.span(), i128::from(n)),
+                    None => {
+                        self.error(
+                            codes::ARGUMENT_KIND,
+                            val.span(),
+                            format!("Invalid string for signal: {name}"),
+                        );
+                        return Val::unknown(span);
+                    }
+                }
+            }
+            None => val,
+        };
+        if number.as_literal().is_some_and(|n| !(1..=64).contains(&n)) {
+            self.error(
+                codes::ARGUMENT_KIND,
+                number.span(),
+                "The provided signal is not in the range of 1 to 64",
+            );
+            return Val::unknown(span);
+        }
+        if self.as_int(&number).is_none() {
+            return self.wrong_kind(
+                &number,
+                &format!(
+                    "{}() only supports string literals and integers",
+                    call.name.name
+                ),
+            );
+        }
+        let signal = Box::new(self.to_int(number, IntTy::U64));
+        let thread = func == Func::SignalThread;
+        call_val(span, Ty::Void, Call::Signal { signal, thread })
+    }
+
+    fn is_err_call(&mut self, span: Span, call: &node::Call) -> Val {
+        /// Addresses of the last page are negative error numbers.
+        const MAX_ERRNO: i64 = 4095;
+        let Some(val) = self.arg_val(call, 0) else {
+            return Val::unknown(span);
+        };
+        if !matches!(val.ty(), Ty::Int(_) | Ty::Ptr(..)) {
+            return self.wrong_kind(&val, "is_err() only supports int and pointer arguments");
+        }
+        let value = Box::new(self.to_int(val, IntTy::U64));
+        let first = super::expr::constant(Ty::Int(IntTy::U64), span, (-MAX_ERRNO) as u64);
+        let kind = ExprKind::Compare(crate::CompareOp::Ge, value, Box::new(first));
+        Val::new(Ty::Bool, span, kind)
+    }
+
+    fn predicate_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        self.unevaluated += 1;
+        let val = self.arg_val(call, 0);
+        self.unevaluated -= 1;
+        let Some(val) = val else {
+            return Val::unknown(span);
+        };
+        let yes = match func {
+            Func::IsStr => matches!(val.ty(), Ty::Str(_) | Ty::ProbeName),
+            Func::IsPtr => matches!(val.ty(), Ty::Ptr(..)),
+            Func::IsArray => matches!(val.ty(), Ty::Array(..)),
+            Func::IsInteger => matches!(val.ty(), Ty::Int(_)),
+            Func::IsUnsignedInteger => matches!(val.ty(), Ty::Int(int) if !int.signed),
+            _ => super::control::is_literal(&val),
+        };
+        Val::boolean(span, yes)
+    }
+
+    fn getopt_call(&mut self, span: Span, call: &node::Call) -> Val {
+        use bpftrace_meta::{NamedParam, ParamValue};
+        let name = self.literal_arg(call, 0);
+        let default = match call.args.get(1) {
+            None => Some(ParamValue::Bool(false)),
+            Some(_) => self.arg_val(call, 1).and_then(|val| {
+                let literal = val.as_literal();
+                match (val.as_bool_literal(), literal, val.as_str_literal()) {
+                    (Some(b), ..) => Some(ParamValue::Bool(b)),
+                    (_, Some(n), _) if n < 0 => i64::try_from(n).ok().map(ParamValue::Signed),
+                    (_, Some(n), _) => u64::try_from(n).ok().map(ParamValue::Unsigned),
+                    (.., Some(text)) => {
+                        Some(ParamValue::Str(String::from_utf8_lossy(text).into_owned()))
+                    }
+                    _ => {
+                        self.wrong_kind(&val, "getopt() expects a literal as default value");
+                        None
+                    }
+                }
+            }),
+        };
+        let description = match call.args.get(2) {
+            None => None,
+            Some(_) => match self.literal_arg(call, 2) {
+                Some(text) => Some(text),
+                None => return Val::unknown(span),
+            },
+        };
+        let (Some(name), Some(default)) = (name, default) else {
+            return Val::unknown(span);
+        };
+        let params = &mut self.s.tables.named_params;
+        let at = params
+            .iter()
+            .position(|param| param.name == name)
+            .unwrap_or_else(|| {
+                params.push(NamedParam {
+                    name: name.clone(),
+                    default: default.clone(),
+                    description: description.clone(),
+                });
+                params.len() - 1
+            });
+        let known = &mut params[at];
+        let mut complaint = None;
+        if known.default != default {
+            complaint = Some(format!(
+                "Command line option '{name}' needs to have the same default value in all places it \
+                 is used. Previous default value: {}",
+                spell_param(&known.default)
+            ));
+        } else if let Some(description) = description {
+            match &known.description {
+                Some(other) if *other != description => {
+                    complaint = Some(format!(
+                        "Command line option '{name}' needs to have the same description in all \
+                         places it is used. Previous description: {other}"
+                    ));
+                }
+                Some(_) => {}
+                None => known.description = Some(description),
+            }
+        }
+        if let Some(message) = complaint {
+            self.error(codes::ARGUMENT_KIND, span, message);
+            return Val::unknown(span);
+        }
+        let ty = match &default {
+            ParamValue::Bool(_) => Ty::Bool,
+            ParamValue::Unsigned(_) => Ty::Int(IntTy::U64),
+            ParamValue::Signed(_) => Ty::Int(IntTy::I64),
+            ParamValue::Str(_) => Ty::Str(self.s.settings.max_strlen),
+        };
+        self.slot(
+            HostValue::NamedParam(u32::try_from(at).unwrap_or(u32::MAX)),
+            ty,
+            span,
+        )
+    }
+}
+
+fn spell_param(value: &bpftrace_meta::ParamValue) -> String {
+    use bpftrace_meta::ParamValue as V;
+    match value {
+        V::Bool(b) => b.to_string(),
+        V::Unsigned(n) => n.to_string(),
+        V::Signed(n) => n.to_string(),
+        V::Str(text) => text.clone(),
+    }
+}
+
+/// A call of a function that runs in the program.
+pub(super) fn call_val(span: Span, ty: Ty, call: Call) -> Val {
+    Val::new(ty, span, ExprKind::Call(call))
+}
+
+/// Functions of the language that are not here yet.
+const MISSING: &[&str] = &[
+    "container_of",
+    "dw_ustack",
+    "kfunc_allowed",
+    "kfunc_exist",
+    "signal_name",
+    "strerror",
+    "syscall_name",
+];
+
+/// Number of a signal on x86-64 by its name, with or without `SIG`.
+fn signal_number(name: &str) -> Option<u32> {
+    const NAMES: &[&str] = &[
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    let name = name.strip_prefix("SIG").unwrap_or(name);
+    let name = match name {
+        "IOT" => "ABRT",
+        "POLL" => "IO",
+        other => other,
+    };
+    let at = NAMES.iter().position(|known| *known == name)?;
+    u32::try_from(at + 1).ok()
+}

@@ -1,0 +1,469 @@
+//! Functions that send something to user space.
+
+use bpftrace_ast::node::{self, Arg, ExprKind as Ast};
+use bpftrace_ast::source::Span;
+use bpftrace_meta::{Conversion, FormatPiece, FormatSpec, Length};
+
+use super::{Lowerer, Val, stmt};
+use crate::builtin::Func;
+use crate::env::KeyState;
+use crate::{AggTy, Event, Expr, ExprKind, IntTy, Mem, StmtKind, Ty, codes};
+
+/// Arguments of `bpf_trace_printk`.
+const MAX_DEBUG_ARGS: usize = 3;
+
+impl Lowerer<'_, '_> {
+    pub(super) fn output_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        match func {
+            Func::Printf => self.formatted_event(span, call, Event::Printf),
+            Func::Errorf => self.formatted_event(span, call, Event::Errorf),
+            Func::Warnf => self.formatted_event(span, call, Event::Warnf),
+            Func::System => self.formatted_event(span, call, Event::System),
+            Func::Cat => self.formatted_event(span, call, Event::Cat),
+            Func::Print => self.print(span, call),
+            Func::Exit => self.exit(span, call),
+            Func::Time => {
+                let format = match call.args.first() {
+                    Some(_) => self.literal_arg(call, 0),
+                    None => Some("%H:%M:%S\n".to_owned()),
+                };
+                match format {
+                    Some(format) => event(span, Event::Time(format), Vec::new()),
+                    None => Val::unknown(span),
+                }
+            }
+            Func::Join => self.join_call(span, call),
+            Func::Debugf => self.debugf(span, call),
+            Func::Fail => self.fail(span, call),
+            Func::Assert => self.assert(span, call),
+            Func::StaticAssert => self.static_assert(span, call),
+            Func::Unwatch => match self.int_arg(call, 0) {
+                Some(address) => {
+                    let address = self.to_int(address, IntTy::U64);
+                    event(span, Event::Unwatch, vec![address])
+                }
+                None => Val::unknown(span),
+            },
+            _ => self.unsupported(span, &format!("{}()", call.name.name)),
+        }
+    }
+
+    fn formatted_event(
+        &mut self,
+        span: Span,
+        call: &node::Call,
+        make: fn(Vec<FormatPiece>) -> Event,
+    ) -> Val {
+        match self.formatted(span, call) {
+            Some((pieces, args)) => event(span, make(pieces), args),
+            None => Val::unknown(span),
+        }
+    }
+
+    fn print(&mut self, span: Span, call: &node::Call) -> Val {
+        let Some(tree) = call.args.first().and_then(|arg| self.value_arg(arg)) else {
+            return Val::unknown(span);
+        };
+        if let Ast::Map(name) = &tree.kind {
+            return self.print_map(span, call, tree.span, name);
+        }
+        if call.args.len() > 1 {
+            self.error(
+                codes::ARGUMENT_COUNT,
+                span,
+                format!(
+                    "Non-map print() only takes 1 argument, {} found",
+                    call.args.len()
+                ),
+            );
+            return Val::unknown(span);
+        }
+        let val = match &tree.kind {
+            Ast::Ident(name) if name == "args" => self.args_record(tree.span),
+            _ => self.expr(tree),
+        };
+        if !val.known {
+            return Val::unknown(span);
+        }
+        if let Ty::Agg(agg) = val.ty() {
+            let bucketed = agg.is_bucketed();
+            let spelled = crate::spell::spell_agg(agg);
+            let message = if bucketed {
+                format!(
+                    "Map type {spelled} cannot print the value of individual keys. You must print the \
+                     whole map."
+                )
+            } else {
+                format!("{spelled} type passed to print() is not printable yet")
+            };
+            self.error(codes::MAP_VALUE, tree.span, message);
+            return Val::unknown(span);
+        }
+        if val.is_void() || matches!(val.ty(), Ty::Ptr(_, Mem::Ctx)) {
+            let spelled = self.spell_val(&val);
+            self.error(
+                codes::ARGUMENT_KIND,
+                tree.span,
+                format!("{spelled} type passed to print() is not printable"),
+            );
+            return Val::unknown(span);
+        }
+        let arg = self.stored(val).expr;
+        event(span, Event::PrintValue, vec![arg])
+    }
+
+    /// `args` as a record of all arguments.
+    fn args_record(&mut self, span: Span) -> Val {
+        let args = self.args(span);
+        let Ty::Struct(id, _) = *args.ty() else {
+            return args;
+        };
+        let names: Vec<String> = self
+            .s
+            .imported
+            .table
+            .struct_def(id)
+            .members
+            .iter()
+            .filter(|member| member.ty != Ty::Void && !member.name.is_empty())
+            .map(|member| member.name.clone())
+            .collect();
+        let mut fields = Vec::with_capacity(names.len());
+        let mut exprs = Vec::with_capacity(names.len());
+        for name in names {
+            let ident = node::Ident {
+                span,
+                name: name.clone(),
+            };
+            let val = self.field(span, args.clone(), &ident);
+            if !val.known {
+                return val;
+            }
+            let expr = self.stored(val).expr;
+            fields.push((name, expr.ty.clone()));
+            exprs.push(expr);
+        }
+        Val::new(Ty::Record(fields.into()), span, ExprKind::Tuple(exprs))
+    }
+
+    fn print_map(&mut self, span: Span, call: &node::Call, at: Span, name: &str) -> Val {
+        let mut numbers = [0u64; 2];
+        for (i, number) in numbers.iter_mut().enumerate() {
+            if call.args.len() <= i + 1 {
+                break;
+            }
+            let Some(value) = self.literal_int(call, i + 1) else {
+                return Val::unknown(span);
+            };
+            // Negative: all of them, not divided.
+            *number = u64::try_from(value).unwrap_or(0);
+        }
+        if !self.touch_map(at, name) {
+            return Val::unknown(span);
+        }
+        let state = &self.s.maps[name];
+        if call.args.len() > 1 && matches!(state.value.ty, Some(Ty::Agg(AggTy::Stats { .. }))) {
+            self.warn(
+                codes::ARGUMENT_IGNORED,
+                span,
+                "print()'s top and div arguments are ignored when used on stats() maps.",
+            );
+        }
+        if self.in_for() {
+            self.warn(
+                codes::LOOP,
+                span,
+                "Due to it's asynchronous nature using 'print()' in a loop can lead to unexpected \
+                 behavior. The map will likely be updated before the runtime can 'print' it.",
+            );
+        }
+        let map = self.map_number(name);
+        let [top, div] = numbers;
+        event(span, Event::PrintMap { map, top, div }, Vec::new())
+    }
+
+    /// A use of a whole map, with keys or not. `false`: nothing is ever put into it.
+    pub(super) fn touch_map(&mut self, span: Span, name: &str) -> bool {
+        let Some(state) = self.s.maps.get(name) else {
+            // It may be named further on in the script.
+            self.note_map(span, name);
+            return false;
+        };
+        if state.key == KeyState::Unused {
+            self.note_map(span, name);
+            return false;
+        }
+        true
+    }
+
+    fn exit(&mut self, span: Span, call: &node::Call) -> Val {
+        if self.in_for() {
+            self.error(
+                codes::JUMP,
+                span,
+                "'return' statement is not allowed in a for-loop",
+            );
+            return Val::unknown(span);
+        }
+        let args = match call.args.first() {
+            None => Vec::new(),
+            Some(_) => match self.int_arg(call, 0) {
+                Some(code) => vec![self.to_int(code, IntTy::I64)],
+                None => return Val::unknown(span),
+            },
+        };
+        self.diverges = true;
+        let send = stmt(
+            span,
+            StmtKind::Event {
+                event: Event::Exit,
+                args,
+                expanded_from: Vec::new(),
+            },
+        );
+        Val::stmts(span, vec![send, stmt(span, StmtKind::Return(None))])
+    }
+
+    fn join_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let separator = match call.args.get(1) {
+            Some(_) => self.literal_arg(call, 1),
+            None => Some(" ".to_owned()),
+        };
+        let Some(array) = self.arg_val(call, 0) else {
+            return Val::unknown(span);
+        };
+        let Some(separator) = separator else {
+            return Val::unknown(span);
+        };
+        match array.ty() {
+            Ty::Int(_) | Ty::Ptr(..) => event(span, Event::Join(separator), vec![array.expr]),
+            _ => self.wrong_kind(&array, "join() only supports int and pointer arguments"),
+        }
+    }
+
+    fn debugf(&mut self, span: Span, call: &node::Call) -> Val {
+        self.warn(
+            codes::DEPRECATED,
+            span,
+            "The debugf() builtin is not recommended for production use. For more information see \
+             bpf_trace_printk in bpf-helpers(7).",
+        );
+        let Some((pieces, args)) = self.formatted(span, call) else {
+            return Val::unknown(span);
+        };
+        if args.len() > MAX_DEBUG_ARGS {
+            self.error(
+                codes::FORMAT,
+                span,
+                "cannot use more than 3 conversion specifiers",
+            );
+            return Val::unknown(span);
+        }
+        let mut format = String::new();
+        for piece in &pieces {
+            match piece {
+                FormatPiece::Literal(text) => format.push_str(&text.replace('%', "%%")),
+                FormatPiece::Spec(spec) => match kernel_spec(spec) {
+                    Some(text) => format.push_str(text),
+                    None => {
+                        self.error(
+                            codes::FORMAT,
+                            span,
+                            "debugf() only takes %d, %u, %x, %p and %s, without width and flags",
+                        );
+                        return Val::unknown(span);
+                    }
+                },
+            }
+        }
+        Val::stmts(
+            span,
+            vec![stmt(span, StmtKind::TracePrintk { format, args })],
+        )
+    }
+
+    fn fail(&mut self, span: Span, call: &node::Call) -> Val {
+        let Some(text) = self.literal_arg(call, 0) else {
+            return Val::unknown(span);
+        };
+        let mut values = Vec::new();
+        for at in 1..call.args.len() {
+            let Some(val) = self.arg_val(call, at) else {
+                return Val::unknown(span);
+            };
+            let value = match (
+                val.as_literal(),
+                val.as_bool_literal(),
+                val.as_str_literal(),
+            ) {
+                (Some(n), ..) => n.to_string(),
+                (_, Some(b), _) => b.to_string(),
+                (.., Some(text)) => String::from_utf8_lossy(text).into_owned(),
+                _ => {
+                    self.error(
+                        codes::ARGUMENT_KIND,
+                        val.span(),
+                        "fail() arguments need to be literals",
+                    );
+                    return Val::unknown(span);
+                }
+            };
+            values.push(value);
+        }
+        let mut message = String::new();
+        let mut values = values.into_iter();
+        for piece in super::format::parse_format(&text).unwrap_or_default() {
+            match piece {
+                FormatPiece::Literal(text) => message.push_str(&text),
+                FormatPiece::Spec(_) => message.push_str(&values.next().unwrap_or_default()),
+            }
+        }
+        self.error(codes::FAIL, span, message);
+        Val::unknown(span)
+    }
+
+    fn static_assert(&mut self, span: Span, call: &node::Call) -> Val {
+        let message = self.literal_arg(call, 1);
+        let Some(cond) = self.arg_val(call, 0) else {
+            return Val::unknown(span);
+        };
+        match self.truth(cond).kind {
+            ExprKind::Const(0) => {
+                self.error(codes::FAIL, span, message.unwrap_or_default());
+                Val::unknown(span)
+            }
+            ExprKind::Const(_) => Val::stmts(span, Vec::new()),
+            _ => {
+                self.error(
+                    codes::COMPTIME,
+                    span,
+                    "Unable to resolve comptime expression",
+                );
+                Val::unknown(span)
+            }
+        }
+    }
+
+    /// `assert(cond, message)`: an error message and the end of the run where it does not hold.
+    fn assert(&mut self, span: Span, call: &node::Call) -> Val {
+        if self.in_for() {
+            self.error(
+                codes::JUMP,
+                span,
+                "'return' statement is not allowed in a for-loop",
+            );
+            return Val::unknown(span);
+        }
+        let (Some(cond), Some(message)) = (self.arg_val(call, 0), self.arg_val(call, 1)) else {
+            return Val::unknown(span);
+        };
+        let cond = self.truth(cond);
+        let spec = FormatSpec {
+            left: false,
+            plus: false,
+            space: false,
+            alternate: false,
+            zero: false,
+            width: None,
+            precision: None,
+            length: Length::None,
+            conversion: Conversion::Str,
+        };
+        let pieces = vec![
+            FormatPiece::Literal("assert failed: ".to_owned()),
+            FormatPiece::Spec(spec),
+        ];
+        let message = self.stored(message).expr;
+        let send = |event, args| {
+            stmt(
+                span,
+                StmtKind::Event {
+                    event,
+                    args,
+                    expanded_from: Vec::new(),
+                },
+            )
+        };
+        let code = super::expr::constant(Ty::Int(IntTy::I64), span, 1);
+        let failed = vec![
+            send(Event::Errorf(pieces), vec![message]),
+            send(Event::Exit, vec![code]),
+            stmt(span, StmtKind::Return(None)),
+        ];
+        let kind = ExprKind::Unary(crate::UnaryOp::Not, Box::new(cond));
+        let cond = Expr {
+            ty: Ty::Bool,
+            span,
+            kind,
+        };
+        Val::stmts(
+            span,
+            vec![stmt(
+                span,
+                StmtKind::If {
+                    cond,
+                    then: failed,
+                    otherwise: Vec::new(),
+                },
+            )],
+        )
+    }
+
+    /// Whether an argument of a call is a whole map, and which.
+    pub(super) fn map_arg<'t>(
+        &mut self,
+        call: &'t node::Call,
+        at: usize,
+    ) -> Option<(&'t str, Span)> {
+        match call.args.get(at)? {
+            Arg::Expr(node::Expr {
+                kind: Ast::Map(name),
+                span,
+            }) => Some((name, *span)),
+            other => {
+                let name = &call.name.name;
+                self.error(
+                    codes::ARGUMENT_KIND,
+                    other.span(),
+                    format!("{name}() expects a map to be provided"),
+                );
+                None
+            }
+        }
+    }
+}
+
+fn event(span: Span, event: Event, args: Vec<Expr>) -> Val {
+    Val::stmts(
+        span,
+        vec![stmt(
+            span,
+            StmtKind::Event {
+                event,
+                args,
+                expanded_from: Vec::new(),
+            },
+        )],
+    )
+}
+
+/// How the kernel spells a conversion.
+fn kernel_spec(spec: &FormatSpec) -> Option<&'static str> {
+    let plain = !(spec.left || spec.plus || spec.alternate || spec.zero)
+        && spec.width.is_none()
+        && spec.precision.is_none();
+    if !plain {
+        return None;
+    }
+    Some(match (spec.conversion, spec.length) {
+        (Conversion::Signed, Length::Long) => "%lld",
+        (Conversion::Signed, _) => "%d",
+        (Conversion::Unsigned, Length::Long) => "%llu",
+        (Conversion::Unsigned, _) => "%u",
+        (Conversion::Hex, Length::Long) => "%llx",
+        (Conversion::Hex, _) => "%x",
+        (Conversion::Pointer, _) => "%px",
+        (Conversion::Str, _) => "%s",
+        _ => return None,
+    })
+}

@@ -1,0 +1,525 @@
+//! Expressions.
+
+use bpftrace_ast::node::{self, ExprKind as Ast, Fixity, IncDecOp, TypeOrExpr};
+use bpftrace_ast::source::Span;
+use bpftrace_meta::{HostValue, ParamKind};
+
+use super::{Lowerer, MAX_CHAIN, Val, int_value};
+use crate::env::{KeyState, Merged};
+use crate::{Expr, ExprKind, IntTy, LocalIdx, Mem, StepTarget, StructId, Ty, codes, suggest};
+
+impl Lowerer<'_, '_> {
+    /// An expression, of whatever type it has.
+    pub(super) fn expr(&mut self, expr: &node::Expr) -> Val {
+        if !self.descend(expr.span) {
+            return Val::unknown(expr.span);
+        }
+        let val = self.expr_inner(expr);
+        self.depth -= 1;
+        val
+    }
+
+    fn expr_inner(&mut self, expr: &node::Expr) -> Val {
+        let span = expr.span;
+        match &expr.kind {
+            Ast::Integer(lit) => Val::literal(span, i128::from(lit.value)),
+            Ast::String(lit) => self.string_literal(span, &lit.value),
+            Ast::Bool(value) => Val::boolean(span, *value),
+            Ast::Ident(name) => self.ident(span, name),
+            Ast::Variable(name) => self.variable(span, name),
+            Ast::Map(name) => self.map_read(span, name, None),
+            Ast::MapAccess(access) => self.map_read(span, &access.map.name, Some(access)),
+            Ast::PositionalParam(n) => self.positional(span, *n, None),
+            Ast::PositionalCount => self
+                .slot(HostValue::ParamCount, Ty::Int(IntTy::U64), span)
+                .with_range((0, i128::from(i64::MAX))),
+            Ast::Unary { op, operand } => self.unary(span, *op, operand),
+            Ast::IncDec { op, fixity, target } => self.step(span, *op, *fixity, target),
+            Ast::AddressOfVariable(ident) => self.address_of_variable(span, ident),
+            Ast::AddressOfMap(ident) => self.address_of_map(span, ident),
+            Ast::Binary { .. } => self.binary_chain(expr),
+            Ast::Ternary {
+                cond,
+                then,
+                otherwise,
+            } => self.ternary(span, cond, then.as_deref(), otherwise),
+            Ast::If(branch) => self.if_value(branch),
+            Ast::Block(block) => self.block_value(block),
+            Ast::Tuple(elements) => self.tuple(span, elements),
+            Ast::Record(fields) => self.record(span, fields),
+            Ast::Cast { ty, operand, .. } => self.cast(span, ty, operand),
+            Ast::Sizeof(of) => self.sizeof(span, of),
+            Ast::Offsetof { of, fields } => self.offsetof(span, of, fields),
+            Ast::Typeinfo(_) => self.unsupported(span, "typeinfo"),
+            Ast::Comptime(inner) => self.comptime(span, inner),
+            Ast::Call(call) => self.call(span, call),
+            Ast::Field { base, field, .. } => {
+                let base = self.expr(base);
+                self.field(span, base, field)
+            }
+            Ast::TupleIndex {
+                base,
+                index,
+                index_span,
+            } => {
+                let base = self.expr(base);
+                self.tuple_index(span, base, *index, *index_span)
+            }
+            Ast::Index { base, index } => {
+                let base = self.expr(base);
+                let index = self.expr(index);
+                self.index(span, base, index)
+            }
+            Ast::Error => Val::unknown(span),
+        }
+    }
+
+    fn string_literal(&mut self, span: Span, bytes: &[u8]) -> Val {
+        let max = self.s.settings.max_strlen;
+        if bytes.len() >= max as usize {
+            self.error_hint(
+                codes::STRING_LENGTH,
+                span,
+                format!(
+                    "String is too long (over {} bytes): {}",
+                    max - 1,
+                    String::from_utf8_lossy(bytes)
+                ),
+                "Increase BPFTRACE_MAX_STRLEN.",
+            );
+            return Val::unknown(span);
+        }
+        Val::string(span, bytes.to_vec())
+    }
+
+    /// Left associative operators one after the other, without recursion on the left side.
+    fn binary_chain(&mut self, expr: &node::Expr) -> Val {
+        let mut chain = Vec::new();
+        let mut leftmost = expr;
+        while let Ast::Binary {
+            op,
+            op_span,
+            left,
+            right,
+        } = &leftmost.kind
+        {
+            chain.push((*op, *op_span, right, leftmost.span));
+            leftmost = left;
+        }
+        let mut n_operators = 0;
+        let mut left = None;
+        while let Some((op, op_span, right, span)) = chain.pop() {
+            let val = match left.take() {
+                None => self.binary(span, op, op_span, Operand::Tree(leftmost), right),
+                Some(done) => self.binary(span, op, op_span, Operand::Done(done), right),
+            };
+            if matches!(val.expr.kind, ExprKind::Const(_) | ExprKind::Str(_)) {
+                n_operators = 0;
+            } else {
+                n_operators += 1;
+            }
+            if n_operators > MAX_CHAIN {
+                self.error(codes::LIMIT, span, "nested too deeply");
+                return Val::unknown(span);
+            }
+            left = Some(val);
+        }
+        left.unwrap_or_else(|| Val::unknown(expr.span))
+    }
+
+    fn variable(&mut self, span: Span, name: &str) -> Val {
+        let Some(&idx) = self.visible.get(name) else {
+            let near = suggest::nearest(name, self.visible.keys().map(String::as_str));
+            let mut diag = bpftrace_ast::diag::Diagnostic::error(
+                codes::UNDEFINED_VARIABLE,
+                span,
+                format!("Undefined or undeclared variable: ${name}"),
+            );
+            if let Some(near) = near {
+                diag = diag.with_hint(format!("Did you mean: ${near}?"));
+            }
+            self.s.diags.push(diag);
+            return Val::unknown(span);
+        };
+        let local = self.locals.get_mut(idx);
+        local.used = true;
+        let assigned = local.assigned;
+        let state = local.state.clone();
+        if !assigned && self.unevaluated == 0 {
+            self.warn(
+                codes::UNUSED,
+                span,
+                format!("Variable used before it was assigned: ${name}"),
+            );
+        }
+        let Some(ty) = state.ty else {
+            return Val::unknown(span);
+        };
+        Val::new(ty, span, ExprKind::Local(idx)).with_space(state.space)
+    }
+
+    fn address_of_variable(&mut self, span: Span, ident: &node::Ident) -> Val {
+        let Some(&idx) = self.visible.get(&ident.name) else {
+            return self.variable(ident.span, &ident.name);
+        };
+        let local = self.locals.get_mut(idx);
+        local.assigned = true;
+        local.used = true;
+        local.n_assignments += 1;
+        match local.state.ty.clone() {
+            Some(ty) => {
+                let ty = Ty::Ptr(std::rc::Rc::new(ty), Mem::Bpf);
+                Val::new(ty, span, ExprKind::LocalAddr(idx))
+            }
+            None => Val::unknown(span),
+        }
+    }
+
+    fn address_of_map(&mut self, span: Span, ident: &node::Ident) -> Val {
+        let name = &ident.name;
+        if !self.use_map(span, name, false) {
+            return Val::unknown(span);
+        }
+        let state = &self.s.maps[name];
+        if matches!(&state.key, KeyState::Keyed(_)) {
+            return self.unsupported(span, "the address of a map with keys");
+        }
+        match state.value.ty.clone() {
+            Some(ty) => {
+                let map = self.map_number(name);
+                let ty = Ty::Ptr(std::rc::Rc::new(ty), Mem::Bpf);
+                Val::new(ty, span, ExprKind::MapAddr(map))
+            }
+            None => Val::unknown(span),
+        }
+    }
+
+    /// `$n`; `kind` is how the place it stands in wants it.
+    pub(super) fn positional(&mut self, span: Span, n: u64, kind: Option<ParamKind>) -> Val {
+        let index = u32::try_from(n).unwrap_or(u32::MAX);
+        if index == 0 || index > 1_000_000 {
+            self.error(
+                codes::ARGUMENT_KIND,
+                span,
+                format!("positional parameter out of range: ${n}"),
+            );
+            return Val::unknown(span);
+        }
+        self.s.tables.n_params = self.s.tables.n_params.max(index);
+        let given = self.s.options.param_kinds.get(index as usize - 1).copied();
+        let kind = kind.or(given).unwrap_or(ParamKind::Int);
+        match kind {
+            ParamKind::Int => self
+                .slot(HostValue::Param { index, kind }, Ty::Int(IntTy::I64), span)
+                // Takes the signedness of what it meets; negative ones keep their bits.
+                .with_range((0, i128::from(i64::MAX))),
+            ParamKind::Str => {
+                let ty = Ty::Str(self.s.settings.max_strlen);
+                self.slot(HostValue::Param { index, kind }, ty, span)
+            }
+        }
+    }
+
+    fn tuple(&mut self, span: Span, elements: &[node::Expr]) -> Val {
+        let vals: Vec<Val> = elements.iter().map(|element| self.expr(element)).collect();
+        self.tuple_of(span, vals)
+    }
+
+    /// A tuple of values; by-address ones are copied.
+    pub(super) fn tuple_of(&mut self, span: Span, vals: Vec<Val>) -> Val {
+        let mut exprs = Vec::with_capacity(vals.len());
+        let mut known = true;
+        for val in vals {
+            known &= self.is_element(&val, "tuple");
+            exprs.push(self.stored(val).expr);
+        }
+        if !known {
+            return Val::unknown(span);
+        }
+        let ty = Ty::Tuple(exprs.iter().map(|expr| expr.ty.clone()).collect());
+        Val::new(ty, span, ExprKind::Tuple(exprs))
+    }
+
+    fn record(&mut self, span: Span, fields: &[node::RecordField]) -> Val {
+        let mut exprs = Vec::with_capacity(fields.len());
+        let mut names = Vec::with_capacity(fields.len());
+        let mut known = true;
+        for field in fields {
+            let val = self.expr(&field.value);
+            known &= self.is_element(&val, "record");
+            let stored = self.stored(val).expr;
+            names.push((field.name.name.clone(), stored.ty.clone()));
+            exprs.push(stored);
+        }
+        if !known {
+            return Val::unknown(span);
+        }
+        Val::new(Ty::Record(names.into()), span, ExprKind::Tuple(exprs))
+    }
+
+    /// Whether a value can be part of a tuple or record.
+    fn is_element(&mut self, val: &Val, whole: &str) -> bool {
+        if !val.known {
+            return false;
+        }
+        match val.ty() {
+            Ty::Agg(agg) => {
+                let agg = crate::spell::spell_agg(agg);
+                self.error(
+                    codes::MAP_VALUE,
+                    val.span(),
+                    format!("Map type {agg} cannot exist inside a {whole}."),
+                );
+                false
+            }
+            Ty::Void => {
+                self.error(
+                    codes::TYPE_MISMATCH,
+                    val.span(),
+                    format!("a value of type none cannot exist inside a {whole}."),
+                );
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn step(&mut self, span: Span, op: IncDecOp, fixity: Fixity, target: &node::Place) -> Val {
+        let decrement = op == IncDecOp::Dec;
+        let post = fixity == Fixity::Postfix;
+        let (ty, place) = match target {
+            node::Place::Variable(ident) => {
+                let val = self.variable(ident.span, &ident.name);
+                let ExprKind::Local(idx) = val.expr.kind else {
+                    return Val::unknown(span);
+                };
+                let Some(ty) = self.stepped_type(&val, decrement, op) else {
+                    return Val::unknown(span);
+                };
+                self.merge_local(idx, &ty, None, val.space);
+                self.locals.get_mut(idx).n_assignments += 1;
+                let ty = self.locals.get(idx).state.ty.clone().unwrap_or(ty);
+                (ty, StepTarget::Local(idx))
+            }
+            node::Place::Map(ident) => {
+                let val = self.map_read(ident.span, &ident.name, None);
+                match self.step_map(&ident.name, val, decrement, op) {
+                    Some(done) => done,
+                    None => return Val::unknown(span),
+                }
+            }
+            node::Place::MapAccess(access) => {
+                let val = self.map_read(access.span, &access.map.name, Some(access));
+                match self.step_map(&access.map.name, val, decrement, op) {
+                    Some(done) => done,
+                    None => return Val::unknown(span),
+                }
+            }
+        };
+        let by = match &ty {
+            Ty::Ptr(pointee, _) => self.pointee_size(pointee, span),
+            _ => 1,
+        };
+        Val::new(
+            ty,
+            span,
+            ExprKind::Step {
+                target: place,
+                decrement,
+                post,
+                by,
+            },
+        )
+    }
+
+    fn step_map(
+        &mut self,
+        name: &str,
+        val: Val,
+        decrement: bool,
+        op: IncDecOp,
+    ) -> Option<(Ty, StepTarget)> {
+        if let Some(state) = self.s.maps.get_mut(name) {
+            state.written = true;
+        }
+        if !val.known {
+            return None;
+        }
+        let ty = self.stepped_type(&val, decrement, op)?;
+        self.merge_map_value(name, &ty, None, val.space, val.span())?;
+        let ty = self.s.maps[name].value.ty.clone().unwrap_or(ty);
+        let ExprKind::MapGet { map, key } = val.expr.kind else {
+            return None;
+        };
+        Some((ty, StepTarget::Map { map, key }))
+    }
+
+    /// The type that a variable or map entry has to have to be stepped.
+    fn stepped_type(&mut self, val: &Val, decrement: bool, op: IncDecOp) -> Option<Ty> {
+        if !val.known {
+            return None;
+        }
+        let sign = if op == IncDecOp::Inc { "++" } else { "--" };
+        match val.ty() {
+            _ if val.agg.is_some() => {}
+            Ty::Int(int) => {
+                return Some(Ty::Int(if int.signed || decrement {
+                    IntTy::I64
+                } else {
+                    IntTy::U64
+                }));
+            }
+            Ty::Ptr(..) => return Some(val.ty().clone()),
+            _ => {}
+        }
+        let spelled = self.spell_val(val);
+        self.error(
+            codes::OPERATOR,
+            val.span(),
+            format!("The {sign} operator can not be used on expressions of type '{spelled}'"),
+        );
+        None
+    }
+
+    fn sizeof(&mut self, span: Span, of: &TypeOrExpr) -> Val {
+        let Some(ty) = self.type_of_operand(of) else {
+            return Val::unknown(span);
+        };
+        if let Ty::Struct(id, _) = &ty
+            && self.s.imported.table.struct_def(*id).origin == crate::Origin::Kernel
+            && !self.s.imported.table.struct_def(*id).name.is_empty()
+        {
+            let size = self.s.imported.table.struct_def(*id).size;
+            return Val::new(Ty::Int(IntTy::U64), span, ExprKind::KernelSizeof(*id))
+                .with_range((i128::from(size), i128::from(size)));
+        }
+        let size = self.s.imported.table.size(&ty);
+        unsigned_literal(span, size)
+    }
+
+    fn offsetof(&mut self, span: Span, of: &TypeOrExpr, fields: &[node::Ident]) -> Val {
+        let Some(ty) = self.type_of_operand(of) else {
+            return Val::unknown(span);
+        };
+        let Ty::Struct(first, _) = ty else {
+            let spelled = self.spell(&ty);
+            self.error(
+                codes::UNKNOWN_FIELD,
+                span,
+                format!("'{spelled}' is not a struct or union, so it has no offsets"),
+            );
+            return Val::unknown(span);
+        };
+        let mut path = Vec::new();
+        let mut bits = 0;
+        let mut current = first;
+        for (i, field) in fields.iter().enumerate() {
+            let Some(found) = self.find_member(current, &field.name) else {
+                self.no_such_field(current, field);
+                return Val::unknown(span);
+            };
+            let mut ty = Ty::Struct(current, Mem::Unknown);
+            for &idx in &found {
+                let Ty::Struct(id, _) = ty else { break };
+                let member = &self.s.imported.table.struct_def(id).members[idx as usize];
+                bits += member.bit_offset;
+                ty = member.ty.clone();
+                self.complete_if_struct(&ty);
+            }
+            path.extend(found);
+            match ty {
+                Ty::Struct(id, _) => current = id,
+                _ if i + 1 < fields.len() => {
+                    let spelled = self.spell(&ty);
+                    self.error(
+                        codes::UNKNOWN_FIELD,
+                        fields[i + 1].span,
+                        format!(
+                            "Can not access field '{}' on expression of type '{spelled}'",
+                            fields[i + 1].name
+                        ),
+                    );
+                    return Val::unknown(span);
+                }
+                _ => {}
+            }
+        }
+        let offset = bits / 8;
+        if self.s.imported.table.struct_def(first).origin == crate::Origin::Kernel {
+            return Val::new(
+                Ty::Int(IntTy::U64),
+                span,
+                ExprKind::KernelOffsetof(first, path),
+            )
+            .with_range((i128::from(offset), i128::from(offset)));
+        }
+        unsigned_literal(span, offset)
+    }
+
+    fn complete_if_struct(&mut self, ty: &Ty) {
+        if let Ty::Struct(id, _) = ty {
+            self.complete(*id);
+        }
+    }
+
+    pub(super) fn complete(&mut self, id: StructId) {
+        self.s.imported.complete(self.s.types, id);
+    }
+
+    /// The value of `&$x`-less variable places: merges a type into a variable.
+    pub(super) fn merge_local(
+        &mut self,
+        idx: LocalIdx,
+        ty: &Ty,
+        range: Option<crate::join::Range>,
+        space: Mem,
+    ) -> bool {
+        let types = &self.s.imported.table;
+        match self
+            .locals
+            .get_mut(idx)
+            .state
+            .merge(ty, range, space, types)
+        {
+            Merged::Same => true,
+            Merged::Changed => {
+                self.s.changed = true;
+                true
+            }
+            Merged::Mismatch => false,
+        }
+    }
+}
+
+/// A literal of the smallest unsigned type.
+fn unsigned_literal(span: Span, value: u64) -> Val {
+    let size = [1u8, 2, 4]
+        .into_iter()
+        .find(|size| value >> (u32::from(*size) * 8) == 0)
+        .unwrap_or(8);
+    let int = IntTy {
+        size,
+        signed: false,
+    };
+    debug_assert_eq!(int_value(value, int), i128::from(value));
+    let mut val = Val::new(Ty::Int(int), span, ExprKind::Const(value));
+    val.range = Some((i128::from(value), i128::from(value)));
+    val
+}
+
+/// The left side of a binary operator.
+pub(super) enum Operand<'t> {
+    /// Not looked at yet.
+    Tree(&'t node::Expr),
+    /// Lowered already.
+    Done(Val),
+}
+
+/// Something of a type that later passes rely on.
+pub(super) fn constant(ty: Ty, span: Span, bits: u64) -> Expr {
+    Expr {
+        ty,
+        span,
+        kind: ExprKind::Const(bits),
+    }
+}

@@ -1,0 +1,429 @@
+//! From the tree to the typed program: names, types, checks and lowering in one walk.
+//!
+//! The walk is repeated until the types of variables and maps stay what they are; the result and the
+//! diagnostics of the last round count. One walk knows everything about an expression that the
+//! program needs, so nothing is decided twice.
+
+mod access;
+mod args;
+mod builtins;
+mod call;
+mod call_map;
+mod call_memory;
+mod call_output;
+mod cast;
+mod control;
+mod convert;
+mod expr;
+mod fold;
+mod format;
+mod maps;
+mod ops;
+mod stmt;
+mod types;
+
+use std::collections::HashMap;
+
+use bpftrace_ast::diag::{Code, Diagnostic};
+use bpftrace_ast::source::Span;
+use bpftrace_meta::{HostValue, NamedParam};
+
+use crate::env::{Locals, Maps};
+use crate::import::Imported;
+use crate::join::{self, Range};
+use crate::pass::config::Settings;
+use crate::pass::units::Unit;
+use crate::spell::spell;
+use crate::typeinfo::TypeSource;
+use crate::{
+    AggTy, Body, Expr, ExprKind, IntTy, Local, LocalIdx, MapIdx, Mem, SemaOptions, SlotDef,
+    SlotIdx, Stmt, StmtKind, StructId, Ty, codes,
+};
+
+/// What all units have in common.
+pub(crate) struct Session<'a> {
+    pub(crate) types: &'a dyn TypeSource,
+    pub(crate) options: &'a SemaOptions,
+    pub(crate) settings: Settings,
+    pub(crate) imported: Imported,
+    pub(crate) maps: Maps,
+    /// Numbers of the maps in this round.
+    pub(crate) map_numbers: HashMap<String, MapIdx>,
+    /// Whether this round has learned anything.
+    pub(crate) changed: bool,
+    /// Findings of this round.
+    pub(crate) diags: Vec<Diagnostic>,
+    pub(crate) tables: Tables,
+    /// Structs made of the arguments of tracepoints and functions.
+    args_structs: HashMap<String, Result<StructId, String>>,
+}
+
+/// Things of the program that have numbers; made anew in each round.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) slots: Vec<SlotDef>,
+    slot_numbers: HashMap<HostValue, SlotIdx>,
+    pub(crate) time_formats: Vec<String>,
+    pub(crate) cgroup_filters: Vec<String>,
+    pub(crate) named_params: Vec<NamedParam>,
+    pub(crate) n_params: u32,
+}
+
+impl Tables {
+    /// The slot of a value that is bound at start.
+    pub(crate) fn slot(&mut self, value: HostValue, ty: Ty) -> SlotIdx {
+        if let Some(&known) = self.slot_numbers.get(&value) {
+            return known;
+        }
+        let idx = SlotIdx(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.slots.push(SlotDef {
+            value: value.clone(),
+            ty,
+        });
+        self.slot_numbers.insert(value, idx);
+        idx
+    }
+}
+
+/// The number of a text in a list where each occurs once.
+fn intern(list: &mut Vec<String>, text: &str) -> u32 {
+    let at = list
+        .iter()
+        .position(|known| known == text)
+        .unwrap_or_else(|| {
+            list.push(text.to_owned());
+            list.len() - 1
+        });
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        types: &'a dyn TypeSource,
+        options: &'a SemaOptions,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            types,
+            options,
+            settings,
+            imported: Imported::default(),
+            maps: Maps::new(),
+            map_numbers: HashMap::new(),
+            changed: false,
+            diags: Vec::new(),
+            tables: Tables::default(),
+            args_structs: HashMap::new(),
+        }
+    }
+}
+
+/// Trees nest no deeper than this.
+const MAX_DEPTH: u32 = 200;
+
+/// Binary operators that follow each other without parentheses; the tree of them is as deep.
+const MAX_CHAIN: usize = 400;
+
+/// An expression with what the typed tree does not say about it.
+#[derive(Clone, Debug)]
+struct Val {
+    expr: Expr,
+    /// Of an integer that has no signedness of its own: the range of its values. A constant with a
+    /// range is a literal that can be folded.
+    range: Option<Range>,
+    /// The memory that it points to if it is an address in an integer.
+    space: Mem,
+    /// Which aggregation was merged to give this integer.
+    agg: Option<AggTy>,
+    /// `false`: its type is not known (yet), or there was an error that has been reported.
+    known: bool,
+}
+
+impl Val {
+    fn new(ty: Ty, span: Span, kind: ExprKind) -> Self {
+        Self {
+            expr: Expr { ty, span, kind },
+            range: None,
+            space: Mem::Unknown,
+            agg: None,
+            known: true,
+        }
+    }
+
+    fn from_expr(expr: Expr) -> Self {
+        Self {
+            expr,
+            range: None,
+            space: Mem::Unknown,
+            agg: None,
+            known: true,
+        }
+    }
+
+    /// A value about which nothing more can be said.
+    fn unknown(span: Span) -> Self {
+        Self {
+            known: false,
+            ..Self::void(span)
+        }
+    }
+
+    fn void(span: Span) -> Self {
+        Self::new(Ty::Void, span, ExprKind::Const(0))
+    }
+
+    /// Statements without a value.
+    fn stmts(span: Span, stmts: Vec<Stmt>) -> Self {
+        let nothing = Self::void(span).expr;
+        Self::new(Ty::Void, span, ExprKind::Block(stmts, Box::new(nothing)))
+    }
+
+    fn boolean(span: Span, value: bool) -> Self {
+        Self::new(Ty::Bool, span, ExprKind::Const(u64::from(value)))
+    }
+
+    /// An integer literal.
+    fn literal(span: Span, value: i128) -> Self {
+        let int = join::literal_type((value, value));
+        let mut val = Self::new(Ty::Int(int), span, ExprKind::Const(low_bits(value, int)));
+        // What only fits an unsigned type has signedness.
+        if value <= i128::from(i64::MAX) {
+            val.range = Some((value, value));
+        }
+        val
+    }
+
+    fn string(span: Span, bytes: Vec<u8>) -> Self {
+        let size = u32::try_from(bytes.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        Self::new(Ty::Str(size), span, ExprKind::Str(bytes))
+    }
+
+    fn with_space(mut self, space: Mem) -> Self {
+        self.space = space;
+        self
+    }
+
+    fn with_range(mut self, range: Range) -> Self {
+        self.range = Some(range);
+        self
+    }
+
+    fn ty(&self) -> &Ty {
+        &self.expr.ty
+    }
+
+    fn span(&self) -> Span {
+        self.expr.span
+    }
+
+    fn is_void(&self) -> bool {
+        self.known && self.expr.ty == Ty::Void
+    }
+
+    /// The value of an integer literal.
+    fn as_literal(&self) -> Option<i128> {
+        match (&self.expr.kind, &self.expr.ty) {
+            (ExprKind::Const(bits), Ty::Int(int)) if self.range.is_some() || *int == IntTy::U64 => {
+                Some(int_value(*bits, *int))
+            }
+            _ => None,
+        }
+    }
+
+    /// The value of a constant of type bool.
+    fn as_bool_literal(&self) -> Option<bool> {
+        match (&self.expr.kind, &self.expr.ty) {
+            (ExprKind::Const(bits), Ty::Bool) => Some(*bits != 0),
+            _ => None,
+        }
+    }
+
+    /// The bytes of a string literal.
+    fn as_str_literal(&self) -> Option<&[u8]> {
+        match &self.expr.kind {
+            ExprKind::Str(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+/// The low bits of a value, in the width of a type.
+fn low_bits(value: i128, int: IntTy) -> u64 {
+    let mask = if int.size >= 8 {
+        u64::MAX
+    } else {
+        (1u64 << (u32::from(int.size) * 8)) - 1
+    };
+    (value as u64) & mask
+}
+
+/// The value that bits stand for in a type.
+fn int_value(bits: u64, int: IntTy) -> i128 {
+    let width = u32::from(int.size.clamp(1, 8)) * 8;
+    let bits = low_bits(i128::from(bits), int);
+    if int.signed && width <= 64 && bits >> (width - 1) & 1 == 1 {
+        i128::from(bits) - (1i128 << width)
+    } else {
+        i128::from(bits)
+    }
+}
+
+/// One unit in one round.
+pub(crate) struct Lowerer<'s, 'a> {
+    s: &'s mut Session<'a>,
+    unit: &'s Unit<'a>,
+    locals: &'s mut Locals,
+    /// Variables in scope.
+    visible: HashMap<String, LocalIdx>,
+    /// Names that end with each open scope.
+    scopes: Vec<Vec<String>>,
+    depth: u32,
+    /// Open loops, and which of them are `for` loops.
+    loops: Vec<LoopKind>,
+    /// Inside `sizeof` and the like: nothing is evaluated.
+    unevaluated: u32,
+    /// Whether control does not come past the statement just lowered.
+    diverges: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoopKind {
+    /// `while`, `unroll`: in the program itself.
+    Inline,
+    /// `for`: a function of its own.
+    Callback,
+}
+
+/// Lowers one unit with what is known so far.
+pub(crate) fn lower_unit<'a>(
+    session: &mut Session<'a>,
+    unit: &Unit<'a>,
+    locals: &mut Locals,
+) -> Body {
+    locals.start_round();
+    let mut lowerer = Lowerer {
+        s: session,
+        unit,
+        locals,
+        visible: HashMap::new(),
+        scopes: vec![Vec::new()],
+        depth: 0,
+        loops: Vec::new(),
+        unevaluated: 0,
+        diverges: false,
+    };
+    let stmts = lowerer.probe_body();
+    lowerer.warn_about_locals();
+    let locals = locals
+        .all()
+        .iter()
+        .map(|local| Local {
+            name: format!("${}", local.name),
+            ty: local.state.ty.clone().unwrap_or(Ty::Int(IntTy::I64)),
+            span: local.span,
+        })
+        .collect();
+    Body { locals, stmts }
+}
+
+impl Lowerer<'_, '_> {
+    fn error(&mut self, code: Code, span: Span, message: impl Into<String>) {
+        self.s.diags.push(Diagnostic::error(code, span, message));
+    }
+
+    fn error_hint(
+        &mut self,
+        code: Code,
+        span: Span,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.s
+            .diags
+            .push(Diagnostic::error(code, span, message).with_hint(hint));
+    }
+
+    fn warn(&mut self, code: Code, span: Span, message: impl Into<String>) {
+        self.s.diags.push(Diagnostic::warning(code, span, message));
+    }
+
+    /// A part of the language that is missing; the value of it is unknown.
+    fn unsupported(&mut self, span: Span, what: &str) -> Val {
+        self.error(
+            codes::UNSUPPORTED,
+            span,
+            format!("{what} is not supported yet"),
+        );
+        Val::unknown(span)
+    }
+
+    fn spell(&self, ty: &Ty) -> String {
+        spell(ty, &self.s.imported.table)
+    }
+
+    /// The spelling of a value's type, aggregations included.
+    fn spell_val(&self, val: &Val) -> String {
+        match &val.agg {
+            Some(agg) => crate::spell::spell_agg(agg).to_owned(),
+            None if val.is_void() => "none".to_owned(),
+            None => self.spell(val.ty()),
+        }
+    }
+
+    /// Goes one level down; `false` (and an error) when that is too deep.
+    fn descend(&mut self, span: Span) -> bool {
+        if self.depth >= MAX_DEPTH {
+            self.error(codes::LIMIT, span, "nested too deeply");
+            return false;
+        }
+        self.depth += 1;
+        true
+    }
+
+    fn open_scope(&mut self) {
+        self.scopes.push(Vec::new());
+    }
+
+    fn close_scope(&mut self) {
+        for name in self.scopes.pop().unwrap_or_default() {
+            self.visible.remove(&name);
+        }
+    }
+
+    /// Brings a variable into scope.
+    fn declare(&mut self, name: &str, span: Span) -> LocalIdx {
+        let idx = self.locals.declare(name, span);
+        self.visible.insert(name.to_owned(), idx);
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.push(name.to_owned());
+        }
+        idx
+    }
+
+    fn slot(&mut self, value: HostValue, ty: Ty, span: Span) -> Val {
+        let idx = self.s.tables.slot(value, ty.clone());
+        Val::new(ty, span, ExprKind::Slot(idx))
+    }
+
+    fn warn_about_locals(&mut self) {
+        let mut found = Vec::new();
+        for local in self.locals.all() {
+            if local.n_assignments == 0 && local.declared {
+                found.push((
+                    local.span,
+                    format!("Variable ${} was never assigned to.", local.name),
+                ));
+            }
+        }
+        for (span, message) in found {
+            self.warn(codes::UNUSED, span, message);
+        }
+    }
+}
+
+/// A statement at a place.
+fn stmt(span: Span, kind: StmtKind) -> Stmt {
+    Stmt { span, kind }
+}

@@ -1,0 +1,480 @@
+//! Operators.
+
+use bpftrace_ast::node::{self, BinaryOp as Op, ExprKind as Ast, UnaryOp as AstUnary};
+use bpftrace_ast::source::Span;
+use bpftrace_meta::ParamKind;
+
+use super::expr::Operand;
+use super::fold::{Folded, fold_ints, fold_strings, in_range};
+use super::{Lowerer, Val};
+use crate::join::{self, join_ints};
+use crate::{BinaryOp, CompareOp, Expr, ExprKind, IntTy, LogicalOp, Mem, Ty, UnaryOp, codes};
+
+impl Lowerer<'_, '_> {
+    pub(super) fn binary(
+        &mut self,
+        span: Span,
+        op: Op,
+        op_span: Span,
+        left: Operand<'_>,
+        right: &node::Expr,
+    ) -> Val {
+        if op.is_logical() {
+            let left = match left {
+                Operand::Tree(tree) => self.expr(tree),
+                Operand::Done(val) => val,
+            };
+            let right = self.expr(right);
+            return self.logical(span, op, left, right);
+        }
+        // A positional parameter is what it is compared with.
+        let (left, right) = match left {
+            Operand::Tree(left) if op.is_comparison() && is_positional(left) => {
+                let right = self.expr(right);
+                let left = self.operand_like(left, &right);
+                (left, right)
+            }
+            Operand::Tree(left) => {
+                let left = self.expr(left);
+                let right = self.operand_like(right, &left);
+                (left, right)
+            }
+            Operand::Done(left) => {
+                let right = self.operand_like(right, &left);
+                (left, right)
+            }
+        };
+        if !left.known || !right.known {
+            return Val::unknown(span);
+        }
+        if op.is_comparison() {
+            self.compare(span, op, op_span, left, right)
+        } else {
+            self.arithmetic(span, op, op_span, left, right)
+        }
+    }
+
+    /// An operand; a positional parameter is a string where the other one is.
+    fn operand_like(&mut self, tree: &node::Expr, other: &Val) -> Val {
+        match (&tree.kind, other.ty()) {
+            (Ast::PositionalParam(n), Ty::Str(_) | Ty::ProbeName) if other.known => {
+                self.positional(tree.span, *n, Some(ParamKind::Str))
+            }
+            _ => self.expr(tree),
+        }
+    }
+
+    /// An expression as a condition.
+    pub(super) fn condition(&mut self, tree: &node::Expr) -> Expr {
+        let val = self.expr(tree);
+        self.truth(val)
+    }
+
+    /// A value as a condition, of type `Bool`.
+    pub(super) fn truth(&mut self, val: Val) -> Expr {
+        let span = val.span();
+        if !val.known {
+            return Val::boolean(span, false).expr;
+        }
+        if val.agg.is_none() {
+            match val.ty() {
+                Ty::Bool => return val.expr,
+                Ty::Int(_) | Ty::Enum(..) | Ty::Ptr(..) => {
+                    if let Some(value) = val.as_literal() {
+                        return Val::boolean(span, value != 0).expr;
+                    }
+                    return self.cast_to(val.expr, Ty::Bool, crate::CastKind::Truth);
+                }
+                _ => {}
+            }
+        }
+        let spelled = self.spell_val(&val);
+        self.error(
+            codes::CONDITION,
+            span,
+            format!("Invalid condition: {spelled}"),
+        );
+        Val::boolean(span, false).expr
+    }
+
+    fn logical(&mut self, span: Span, op: Op, left: Val, right: Val) -> Val {
+        let known = left.known && right.known;
+        let (left, right) = (self.truth(left), self.truth(right));
+        if !known {
+            return Val::unknown(span);
+        }
+        let op = if op == Op::LogicalAnd {
+            LogicalOp::And
+        } else {
+            LogicalOp::Or
+        };
+        if let (ExprKind::Const(a), ExprKind::Const(b)) = (&left.kind, &right.kind) {
+            let value = match op {
+                LogicalOp::And => *a != 0 && *b != 0,
+                LogicalOp::Or => *a != 0 || *b != 0,
+            };
+            return Val::boolean(span, value);
+        }
+        Val::new(
+            Ty::Bool,
+            span,
+            ExprKind::Logical(op, Box::new(left), Box::new(right)),
+        )
+    }
+
+    pub(super) fn unary(&mut self, span: Span, op: AstUnary, operand: &node::Expr) -> Val {
+        let val = self.expr(operand);
+        if !val.known {
+            return Val::unknown(span);
+        }
+        match op {
+            AstUnary::Deref => self.deref(span, val),
+            AstUnary::Not => {
+                let known = val.known;
+                let cond = self.truth(val);
+                if !known {
+                    return Val::unknown(span);
+                }
+                if let ExprKind::Const(bits) = cond.kind {
+                    return Val::boolean(span, bits == 0);
+                }
+                Val::new(
+                    Ty::Bool,
+                    span,
+                    ExprKind::Unary(UnaryOp::Not, Box::new(cond)),
+                )
+            }
+            AstUnary::Neg | AstUnary::BitNot => {
+                if let Some(value) = val.as_literal() {
+                    return match op {
+                        AstUnary::Neg if in_range(-value) && value <= 1 << 63 => {
+                            Val::literal(span, -value)
+                        }
+                        AstUnary::Neg => self.overflow(span),
+                        // Of a literal it is unsigned.
+                        _ => Val::new(Ty::Int(IntTy::U64), span, ExprKind::Const(!(value as u64))),
+                    };
+                }
+                let Some(int) = self.as_int(&val) else {
+                    let sign = op.as_str();
+                    let spelled = self.spell_val(&val);
+                    self.error(
+                        codes::OPERATOR,
+                        span,
+                        format!(
+                            "The {sign} operator can not be used on expressions of type '{spelled}'"
+                        ),
+                    );
+                    return Val::unknown(span);
+                };
+                let wide = IntTy {
+                    size: 8,
+                    signed: int.signed,
+                };
+                let space = val.space;
+                let inner = self.to_int(val, wide);
+                let op = if op == AstUnary::Neg {
+                    UnaryOp::Neg
+                } else {
+                    UnaryOp::BitNot
+                };
+                Val::new(Ty::Int(wide), span, ExprKind::Unary(op, Box::new(inner)))
+                    .with_space(space)
+            }
+        }
+    }
+
+    /// The integer type of what can be calculated with.
+    pub(super) fn as_int(&self, val: &Val) -> Option<IntTy> {
+        match val.ty() {
+            Ty::Int(int) | Ty::Enum(_, int) => Some(*int),
+            Ty::Bool => Some(IntTy::U8),
+            _ => None,
+        }
+    }
+
+    fn overflow(&mut self, span: Span) -> Val {
+        self.error(
+            codes::OVERFLOW,
+            span,
+            "unable to fold literals due to overflow or underflow",
+        );
+        Val::unknown(span)
+    }
+
+    fn arithmetic(&mut self, span: Span, op: Op, op_span: Span, left: Val, right: Val) -> Val {
+        if let (Some(a), Some(b)) = (foldable(&left), foldable(&right)) {
+            return match fold_ints(op, a, b) {
+                Folded::Int(value) => Val::literal(span, value),
+                Folded::Bool(value) => Val::boolean(span, value),
+                Folded::Overflow => self.overflow(span),
+            };
+        }
+        if op == Op::Add {
+            if let (Some(a), Some(b)) = (left.as_str_literal(), right.as_str_literal()) {
+                let joined = [a, b].concat();
+                return Val::string(span, joined);
+            }
+            // What is behind the first characters of a literal.
+            let (text, skip) = (left.as_str_literal(), right.as_literal());
+            if let (Some(text), Some(skip)) = (text, skip) {
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(text.len());
+                return Val::string(span, text[skip..].to_vec());
+            }
+        }
+        if matches!(op, Op::Add | Op::Sub) {
+            match (left.ty(), right.ty()) {
+                (Ty::Ptr(..), _) if self.as_int(&right).is_some() => {
+                    return self.pointer_add(span, left, right, op == Op::Sub);
+                }
+                (_, Ty::Ptr(..)) if op == Op::Add && self.as_int(&left).is_some() => {
+                    return self.pointer_add(span, right, left, false);
+                }
+                _ => {}
+            }
+        }
+        let (Some(a), Some(b)) = (self.as_int(&left), self.as_int(&right)) else {
+            let (a, b) = (self.spell_val(&left), self.spell_val(&right));
+            self.error(
+                codes::OPERATOR,
+                op_span,
+                format!(
+                    "The {} operator can not be used on expressions of types {a}, {b}",
+                    op.as_str()
+                ),
+            );
+            return Val::unknown(span);
+        };
+        let (a_range, b_range) = (left.range, right.range);
+        let signed = match op {
+            Op::Sub => true,
+            Op::Shl | Op::Shr => a.signed && !(a_range.is_some() && b_range.is_none() && !b.signed),
+            _ => operands_signed(a, a_range, b, b_range),
+        };
+        if matches!(op, Op::Div | Op::Mod) && operands_signed(a, a_range, b, b_range) {
+            self.warn(
+                codes::SIGNED_DIVISION,
+                op_span,
+                format!(
+                    "signed operands for '{}' can lead to undefined behavior (cast to unsigned to \
+                     silence warning)",
+                    op.as_str()
+                ),
+            );
+        }
+        let wide = if signed { IntTy::I64 } else { IntTy::U64 };
+        let space = match (left.space, right.space) {
+            (Mem::Unknown, space) | (space, Mem::Unknown) => space,
+            (a, b) => join::join_mem(a, b),
+        };
+        let flexible = a_range.is_some() && b_range.is_some();
+        let (left, right) = (self.to_int(left, wide), self.to_int(right, wide));
+        let kind = ExprKind::Binary(binary_op(op), Box::new(left), Box::new(right));
+        let mut val = Val::new(Ty::Int(wide), span, kind).with_space(space);
+        if flexible {
+            // Something made of parameters alone still takes the signedness of what it meets.
+            val.range = Some((0, i128::from(i64::MAX)));
+        }
+        val
+    }
+
+    fn pointer_add(&mut self, span: Span, ptr: Val, index: Val, negative: bool) -> Val {
+        let signed = self.as_int(&index).is_some_and(|int| int.signed);
+        let index = self.to_int(index, if signed { IntTy::I64 } else { IntTy::U64 });
+        // The verifier follows no arithmetic on pointers with types.
+        let ty = match ptr.ty() {
+            Ty::Ptr(pointee, mem) => Ty::Ptr(pointee.clone(), untrusted(*mem)),
+            other => other.clone(),
+        };
+        if let Ty::Ptr(pointee, _) = &ty {
+            self.complete_if_by_address(&pointee.clone());
+        }
+        let kind = ExprKind::PtrAdd {
+            ptr: Box::new(self.reinterpret(ptr.expr, &ty)),
+            index: Box::new(index),
+            negative,
+        };
+        Val::new(ty, span, kind)
+    }
+
+    fn compare(&mut self, span: Span, op: Op, op_span: Span, left: Val, right: Val) -> Val {
+        if let (Some(a), Some(b)) = (foldable(&left), foldable(&right))
+            && let Folded::Bool(value) = fold_ints(op, a, b)
+        {
+            return Val::boolean(span, value);
+        }
+        if let (Some(a), Some(b)) = (left.as_str_literal(), right.as_str_literal())
+            && let Some(value) = fold_strings(op, a, b)
+        {
+            return Val::boolean(span, value);
+        }
+        let equality = matches!(op, Op::Eq | Op::Ne);
+        let done = |left: Expr, right: Expr| {
+            let kind = ExprKind::Compare(compare_op(op), Box::new(left), Box::new(right));
+            Val::new(Ty::Bool, span, kind)
+        };
+        match (left.ty().clone(), right.ty().clone()) {
+            (Ty::Bool, Ty::Bool) if equality => done(left.expr, right.expr),
+            (Ty::Int(_) | Ty::Enum(..) | Ty::Bool, Ty::Int(_) | Ty::Enum(..) | Ty::Bool) => {
+                let (Some(a), Some(b)) = (self.as_int(&left), self.as_int(&right)) else {
+                    return Val::unknown(span);
+                };
+                let signed = operands_signed(a, left.range, b, right.range);
+                let wide = if signed { IntTy::I64 } else { IntTy::U64 };
+                let left = self.to_int_warned(left, wide);
+                let right = self.to_int_warned(right, wide);
+                done(left, right)
+            }
+            (Ty::Ptr(a, _), Ty::Ptr(b, _)) => {
+                let types = &self.s.imported.table;
+                if !join::same_pointee(&a, &b, types) && *a != Ty::Void && *b != Ty::Void {
+                    let (a, b) = (self.spell(&a), self.spell(&b));
+                    self.s.diags.push(
+                        bpftrace_ast::diag::Diagnostic::warning(
+                            codes::POINTER_COMPARISON,
+                            op_span,
+                            format!("comparison of distinct pointer types: {a}, {b}"),
+                        )
+                        .with_context(left.span(), format!("left ({a})"))
+                        .with_context(right.span(), format!("right ({b})")),
+                    );
+                }
+                let right = self.reinterpret(right.expr, left.ty());
+                done(left.expr, right)
+            }
+            (Ty::Ptr(..), Ty::Int(_) | Ty::Enum(..)) | (Ty::Int(_) | Ty::Enum(..), Ty::Ptr(..)) => {
+                let left = self.to_int(left, IntTy::U64);
+                let right = self.to_int(right, IntTy::U64);
+                done(left, right)
+            }
+            // A bare pointer or number may be shorter than what it is compared with.
+            (Ty::Str(_) | Ty::ProbeName, Ty::Str(_) | Ty::ProbeName) if equality => {
+                let left = self.to_text(left.expr);
+                let right = self.to_text(right.expr);
+                done(left, right)
+            }
+            (Ty::Tuple(_), Ty::Tuple(_))
+            | (Ty::Record(_), Ty::Record(_))
+            | (Ty::Buf(_), Ty::Buf(_))
+                if equality =>
+            {
+                match join::join(left.ty(), right.ty(), &self.s.imported.table) {
+                    Some(ty) => {
+                        let (a, b) = (self.coerce(left, &ty), self.coerce(right, &ty));
+                        match (a, b) {
+                            (Some(a), Some(b)) => done(a, b),
+                            _ => Val::unknown(span),
+                        }
+                    }
+                    None => self.mismatch(span, op, op_span, &left, &right),
+                }
+            }
+            (Ty::Array(a, n, _), Ty::Array(b, m, _)) if equality && n == m && a == b => {
+                done(left.expr, right.expr)
+            }
+            (a, b) if equality && a == b && is_bytes_comparable(&a) => done(left.expr, right.expr),
+            _ => self.mismatch(span, op, op_span, &left, &right),
+        }
+    }
+
+    fn mismatch(&mut self, span: Span, op: Op, op_span: Span, left: &Val, right: &Val) -> Val {
+        let (a, b) = (self.spell_val(left), self.spell_val(right));
+        self.s.diags.push(
+            bpftrace_ast::diag::Diagnostic::error(
+                codes::TYPE_MISMATCH,
+                op_span,
+                format!(
+                    "Type mismatch for '{}': comparing {a} with {b}",
+                    op.as_str()
+                ),
+            )
+            .with_context(left.span(), format!("left ({a})"))
+            .with_context(right.span(), format!("right ({b})")),
+        );
+        Val::unknown(span)
+    }
+
+    /// A string; the name of a probe is turned into one.
+    pub(super) fn to_text(&mut self, expr: Expr) -> Expr {
+        match expr.ty {
+            Ty::ProbeName => self.cast_to(
+                expr,
+                Ty::Str(join::PROBE_NAME_SIZE),
+                crate::CastKind::ProbeNameToStr,
+            ),
+            _ => expr,
+        }
+    }
+}
+
+fn is_positional(tree: &node::Expr) -> bool {
+    matches!(tree.kind, Ast::PositionalParam(_))
+}
+
+/// A literal integer or bool as a number.
+fn foldable(val: &Val) -> Option<i128> {
+    val.as_literal()
+        .or_else(|| val.as_bool_literal().map(i128::from))
+}
+
+/// Whether an operation on two integers is signed, after literals took the other side's signedness.
+fn operands_signed(
+    a: IntTy,
+    a_range: Option<join::Range>,
+    b: IntTy,
+    b_range: Option<join::Range>,
+) -> bool {
+    // As wide as they are calculated with.
+    let wide = |int: IntTy| IntTy { size: 8, ..int };
+    match (a_range, b_range) {
+        (None, None) => a.signed || b.signed,
+        _ => join_ints(wide(a), a_range, wide(b), b_range).signed,
+    }
+}
+
+/// Pointers lose what the verifier knows about them.
+pub(super) fn untrusted(mem: Mem) -> Mem {
+    if mem == Mem::Btf { Mem::Kernel } else { mem }
+}
+
+fn is_bytes_comparable(ty: &Ty) -> bool {
+    matches!(
+        ty,
+        Ty::KSym
+            | Ty::USym
+            | Ty::Inet
+            | Ty::Username
+            | Ty::MacAddr
+            | Ty::Timestamp
+            | Ty::CgroupPath
+            | Ty::KStack(_)
+            | Ty::UStack(_)
+    )
+}
+
+fn binary_op(op: Op) -> BinaryOp {
+    match op {
+        Op::Sub => BinaryOp::Sub,
+        Op::Mul => BinaryOp::Mul,
+        Op::Div => BinaryOp::Div,
+        Op::Mod => BinaryOp::Mod,
+        Op::BitAnd => BinaryOp::BitAnd,
+        Op::BitOr => BinaryOp::BitOr,
+        Op::BitXor => BinaryOp::BitXor,
+        Op::Shl => BinaryOp::Shl,
+        Op::Shr => BinaryOp::Shr,
+        // Comparisons and logical operators do not come here.
+        _ => BinaryOp::Add,
+    }
+}
+
+fn compare_op(op: Op) -> CompareOp {
+    match op {
+        Op::Ne => CompareOp::Ne,
+        Op::Lt => CompareOp::Lt,
+        Op::Le => CompareOp::Le,
+        Op::Gt => CompareOp::Gt,
+        Op::Ge => CompareOp::Ge,
+        _ => CompareOp::Eq,
+    }
+}

@@ -1,0 +1,217 @@
+//! Types as written in the script.
+
+use std::rc::Rc;
+
+use bpftrace_ast::diag::Diagnostic;
+use bpftrace_ast::node::{TypeOrExpr, TypeSpec, TypeSpecKind};
+use bpftrace_ast::source::Span;
+
+use super::Lowerer;
+use crate::env::KeyState;
+use crate::{IntTy, Mem, Ty, codes, suggest};
+
+/// Names of types that are there without any headers.
+const NAMES: &[(&str, Ty)] = &[
+    ("bool", Ty::Bool),
+    ("int8", int(1, true)),
+    ("int16", int(2, true)),
+    ("int32", int(4, true)),
+    ("int64", int(8, true)),
+    ("uint8", int(1, false)),
+    ("uint16", int(2, false)),
+    ("uint32", int(4, false)),
+    ("uint64", int(8, false)),
+    ("int8_t", int(1, true)),
+    ("int16_t", int(2, true)),
+    ("int32_t", int(4, true)),
+    ("int64_t", int(8, true)),
+    ("uint8_t", int(1, false)),
+    ("uint16_t", int(2, false)),
+    ("uint32_t", int(4, false)),
+    ("uint64_t", int(8, false)),
+    ("u8", int(1, false)),
+    ("u16", int(2, false)),
+    ("u32", int(4, false)),
+    ("u64", int(8, false)),
+    ("s8", int(1, true)),
+    ("s16", int(2, true)),
+    ("s32", int(4, true)),
+    ("s64", int(8, true)),
+    ("char", int(1, true)),
+    ("short", int(2, true)),
+    ("int", int(4, true)),
+    ("long", int(8, true)),
+    ("size_t", int(8, false)),
+    ("ssize_t", int(8, true)),
+    ("uintptr_t", int(8, false)),
+    ("intptr_t", int(8, true)),
+    ("pid_t", int(4, true)),
+    ("void", Ty::Void),
+    ("inet", Ty::Inet),
+    ("username_t", Ty::Username),
+    ("timestamp", Ty::Timestamp),
+    ("macaddr_t", Ty::MacAddr),
+    ("cgroup_path_t", Ty::CgroupPath),
+];
+
+const fn int(size: u8, signed: bool) -> Ty {
+    Ty::Int(IntTy { size, signed })
+}
+
+impl Lowerer<'_, '_> {
+    /// The type that is written; `None` with an error when there is none. By-address types and
+    /// pointers carry [`Mem::Unknown`]; `string` without size is `Str(0)`.
+    pub(super) fn type_spec(&mut self, spec: &TypeSpec) -> Option<Ty> {
+        let span = spec.span;
+        match &spec.kind {
+            TypeSpecKind::Named(name) => self.named_type(span, name),
+            TypeSpecKind::Struct(name) => self.tagged_type(span, "struct", name),
+            TypeSpecKind::Union(name) => self.tagged_type(span, "union", name),
+            TypeSpecKind::Enum(name) => self.tagged_type(span, "enum", name),
+            TypeSpecKind::Pointer(to) => {
+                if !self.descend(span) {
+                    return None;
+                }
+                let to = self.type_spec(to);
+                self.depth -= 1;
+                Some(Ty::Ptr(Rc::new(to?), Mem::Unknown))
+            }
+            TypeSpecKind::Array { element, len } => self.array_type(span, element, len.as_ref()),
+            TypeSpecKind::Typeof(of) => self.type_of_operand(of),
+        }
+    }
+
+    fn array_type(
+        &mut self,
+        span: Span,
+        element: &TypeSpec,
+        len: Option<&bpftrace_ast::node::IntegerLit>,
+    ) -> Option<Ty> {
+        let len = match len.map(|len| u32::try_from(len.value)) {
+            None => 0,
+            Some(Ok(len)) => len,
+            Some(Err(_)) => {
+                self.error(codes::UNKNOWN_TYPE, span, "the array is too large");
+                return None;
+            }
+        };
+        // `string[n]` and `buffer[n]` are sizes, not arrays.
+        if let TypeSpecKind::Named(name) = &element.kind {
+            let max = self.s.settings.max_strlen;
+            match name.as_str() {
+                "string" if len > max => {
+                    self.error_hint(
+                        codes::STRING_LENGTH,
+                        span,
+                        format!("String type is too long (over {max} bytes): string[{len}]"),
+                        "Increase BPFTRACE_MAX_STRLEN.",
+                    );
+                    return None;
+                }
+                "string" => return Some(Ty::Str(len)),
+                "buffer" => return Some(Ty::Buf(len)),
+                _ => {}
+            }
+        }
+        if !self.descend(span) {
+            return None;
+        }
+        let element = self.type_spec(element);
+        self.depth -= 1;
+        match element? {
+            Ty::Void => {
+                self.error(codes::UNKNOWN_TYPE, span, "there are no arrays of void");
+                None
+            }
+            element => {
+                let size = self.s.imported.table.size(&element) * u64::from(len);
+                if size > 1 << 20 {
+                    self.error(codes::UNKNOWN_TYPE, span, "the array is too large");
+                    return None;
+                }
+                Some(Ty::Array(Rc::new(element), len, Mem::Unknown))
+            }
+        }
+    }
+
+    fn named_type(&mut self, span: Span, name: &str) -> Option<Ty> {
+        if name == "string" {
+            return Some(Ty::Str(0));
+        }
+        if name == "buffer" {
+            return Some(Ty::Buf(0));
+        }
+        if let Some((_, ty)) = NAMES.iter().find(|(known, _)| *known == name) {
+            return Some(ty.clone());
+        }
+        if let Some(found) = self.s.types.find_typedef(name) {
+            let ty = self.s.imported.ty(self.s.types, found);
+            self.complete_if_by_address(&ty);
+            return Some(ty);
+        }
+        let near = suggest::nearest(name, NAMES.iter().map(|(name, _)| *name));
+        let mut diag = Diagnostic::error(
+            codes::UNKNOWN_TYPE,
+            span,
+            format!("Cannot resolve unknown type \"{name}\""),
+        );
+        if let Some(near) = near {
+            diag = diag.with_hint(format!("Did you mean: {near}?"));
+        } else if self.s.types.find_struct(name, false).is_some() {
+            diag = diag.with_hint(format!("Did you mean: struct {name}?"));
+        }
+        self.s.diags.push(diag);
+        None
+    }
+
+    fn tagged_type(&mut self, span: Span, keyword: &str, name: &str) -> Option<Ty> {
+        let found = match keyword {
+            "enum" => self.s.types.find_enum(name),
+            _ => self.s.types.find_struct(name, keyword == "union"),
+        };
+        let Some(found) = found else {
+            self.error(
+                codes::UNKNOWN_TYPE,
+                span,
+                format!("Cannot resolve unknown type \"{keyword} {name}\""),
+            );
+            return None;
+        };
+        let ty = self.s.imported.ty(self.s.types, found);
+        self.complete_if_by_address(&ty);
+        Some(ty)
+    }
+
+    /// The type of the operand of `sizeof` and the like, which is not evaluated.
+    pub(super) fn type_of_operand(&mut self, of: &TypeOrExpr) -> Option<Ty> {
+        match of {
+            TypeOrExpr::Type(spec) => {
+                let ty = self.type_spec(spec)?;
+                Some(match ty {
+                    Ty::Str(0) => Ty::Str(self.s.settings.max_strlen),
+                    other => other,
+                })
+            }
+            TypeOrExpr::Name(ident) => {
+                let ty = self.named_type(ident.span, &ident.name)?;
+                Some(match ty {
+                    Ty::Str(0) => Ty::Str(self.s.settings.max_strlen),
+                    other => other,
+                })
+            }
+            TypeOrExpr::Expr(expr) => {
+                // A keyed map without key stands for its keys.
+                if let bpftrace_ast::node::ExprKind::Map(name) = &expr.kind
+                    && let Some(state) = self.s.maps.get(name)
+                    && let KeyState::Keyed(key) = &state.key
+                {
+                    return key.ty.clone();
+                }
+                self.unevaluated += 1;
+                let val = self.expr(expr);
+                self.unevaluated -= 1;
+                val.known.then(|| val.ty().clone())
+            }
+        }
+    }
+}

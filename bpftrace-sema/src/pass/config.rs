@@ -1,0 +1,341 @@
+//! The config block, and the overrides that win over it.
+
+use bpftrace_ast::diag::Diagnostic;
+use bpftrace_ast::node::{Config, ConfigEntry, ConfigValue};
+use bpftrace_ast::source::Span;
+use bpftrace_meta::{CacheUserSymbols, MissingProbes, RunConfig, StackMode};
+
+use crate::{SemaOptions, codes, suggest};
+
+/// Settings of the script.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// What only matters at run time.
+    pub(crate) run: RunConfig,
+    /// License of the programs.
+    pub(crate) license: String,
+    /// Bytes of a string whose length nothing says.
+    pub(crate) max_strlen: u32,
+    /// Bytes of the largest value on the BPF stack.
+    pub(crate) on_stack_limit: u32,
+    /// How stacks are rendered.
+    pub(crate) stack_mode: StackMode,
+    /// Most programs.
+    pub(crate) max_bpf_progs: u64,
+    /// `unstable_tseries`.
+    pub(crate) tseries: Unstable,
+    /// `unstable_typeinfo`.
+    pub(crate) typeinfo: Unstable,
+    /// `unstable_dw_ustack`.
+    pub(crate) dw_ustack: Unstable,
+}
+
+/// What to do about the use of an unstable feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unstable {
+    Enable,
+    Warn,
+    Error,
+}
+
+const LICENSES: &[&str] = &[
+    "GPL",
+    "GPL v2",
+    "GPL and additional rights",
+    "Dual BSD/GPL",
+    "Dual MIT/GPL",
+    "Dual MPL/GPL",
+];
+
+/// Keys that a config block takes.
+const KEYS: &[&str] = &[
+    "cache_user_symbols",
+    "cpp_demangle",
+    "lazy_symbolication",
+    "license",
+    "log_size",
+    "max_bpf_progs",
+    "max_cat_bytes",
+    "max_map_keys",
+    "max_probes",
+    "max_strlen",
+    "missing_probes",
+    "on_stack_limit",
+    "perf_rb_pages",
+    "print_maps_on_exit",
+    "show_debug_info",
+    "stack_mode",
+    "str_trunc_trailer",
+    "use_blazesym",
+    "unstable_import_statement",
+    "unstable_tseries",
+    "unstable_typeinfo",
+    "unstable_dw_ustack",
+];
+
+/// Keys without effect.
+const RETIRED: &[&str] = &[
+    "symbol_source",
+    "max_type_res_iterations",
+    "unstable_addr",
+    "unstable_import",
+    "unstable_macro",
+    "unstable_map_decl",
+];
+
+/// Old names of keys.
+const RENAMED: &[(&str, &str)] = &[
+    ("strlen", "max_strlen"),
+    ("no_cpp_demangle", "cpp_demangle"),
+    ("cat_bytes_max", "max_cat_bytes"),
+    ("map_keys_max", "max_map_keys"),
+];
+
+/// Variables of the environment that a config block cannot set.
+const ENVIRONMENT_ONLY: &[&str] = &["btf", "kernel_build", "kernel_source", "vmlinux"];
+
+/// Code that handles single values cannot be larger than this.
+const MAX_STRLEN_LIMIT: u64 = 1 << 20;
+
+/// Reads the config block.
+pub(crate) fn read_config(
+    block: Option<&Config>,
+    options: &SemaOptions,
+    diags: &mut Vec<Diagnostic>,
+) -> Settings {
+    let mut settings = Settings {
+        run: RunConfig::default(),
+        license: "GPL".to_owned(),
+        max_strlen: 1024,
+        on_stack_limit: 32,
+        stack_mode: StackMode::Bpftrace,
+        max_bpf_progs: 1024,
+        tseries: Unstable::Warn,
+        typeinfo: Unstable::Error,
+        dw_ustack: Unstable::Warn,
+    };
+    for entry in block.iter().flat_map(|config| &config.entries) {
+        read_entry(entry, &mut settings, diags);
+    }
+    for (key, value) in &options.overrides {
+        let key = canonical(key);
+        // What only matters at run time is read again on the target.
+        if matches!(
+            key.as_str(),
+            "max_strlen" | "on_stack_limit" | "stack_mode" | "license" | "max_bpf_progs"
+        ) || key.starts_with("unstable_")
+        {
+            if let Err(message) = set(&mut settings, &key, &Word::Text(value)) {
+                diags.push(Diagnostic::new(
+                    bpftrace_ast::diag::Severity::Error,
+                    codes::CONFIG,
+                    None,
+                    message,
+                ));
+            }
+        }
+    }
+    settings
+}
+
+fn canonical(key: &str) -> String {
+    let key = key.to_ascii_lowercase();
+    key.strip_prefix("bpftrace_").unwrap_or(&key).to_owned()
+}
+
+fn read_entry(entry: &ConfigEntry, settings: &mut Settings, diags: &mut Vec<Diagnostic>) {
+    let written = &entry.key.name;
+    let span = entry.key.span;
+    let mut key = canonical(written);
+    let warn = |diags: &mut Vec<Diagnostic>, span: Span, message: String| {
+        diags.push(Diagnostic::warning(codes::CONFIG, span, message));
+    };
+    if RETIRED.contains(&key.as_str()) {
+        warn(
+            diags,
+            span,
+            format!("{key} is deprecated and has no effect"),
+        );
+        return;
+    }
+    if ENVIRONMENT_ONLY.contains(&key.as_str()) {
+        diags.push(Diagnostic::error(
+            codes::CONFIG,
+            span,
+            format!("{written}: can only be set as an environment variable"),
+        ));
+        return;
+    }
+    if let Some((old, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
+        warn(
+            diags,
+            span,
+            format!("{old} is deprecated. Use {new} instead."),
+        );
+        key = (*new).to_owned();
+    }
+    if !KEYS.contains(&key.as_str()) {
+        let mut diag = Diagnostic::error(
+            codes::CONFIG,
+            span,
+            format!("{written}: not a known configuration option"),
+        );
+        if let Some(near) = suggest::nearest(&key, KEYS.iter().copied()) {
+            diag = diag.with_hint(format!("Did you mean: {near}?"));
+        }
+        diags.push(diag);
+        return;
+    }
+    let text;
+    let word = match &entry.value {
+        ConfigValue::String(lit) => {
+            text = lit.to_text().into_owned();
+            Word::Text(&text)
+        }
+        ConfigValue::Bool(b) => Word::Text(if *b { "true" } else { "false" }),
+        ConfigValue::Integer(lit) => Word::Integer(lit.value),
+        ConfigValue::Word(word) => Word::Text(word),
+    };
+    if let Err(message) = set(settings, &key, &word) {
+        diags.push(Diagnostic::error(codes::CONFIG, entry.value_span, message));
+    }
+}
+
+enum Word<'a> {
+    Text(&'a str),
+    Integer(u64),
+}
+
+impl Word<'_> {
+    fn text(&self) -> String {
+        match self {
+            Word::Text(text) => (*text).to_owned(),
+            Word::Integer(n) => n.to_string(),
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<u64, String> {
+        match self {
+            Word::Integer(n) => Ok(*n),
+            Word::Text(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| format!("{key}: expecting a number, got {text}")),
+        }
+    }
+
+    fn boolean(&self, key: &str) -> Result<bool, String> {
+        match self.text().to_ascii_lowercase().as_str() {
+            "1" | "true" | "on" | "yes" => Ok(true),
+            "0" | "false" | "off" | "no" => Ok(false),
+            other => Err(format!(
+                "{key}: invalid bool value, valid values are true or false, got {other}"
+            )),
+        }
+    }
+
+    fn unstable(&self, key: &str) -> Result<Unstable, String> {
+        match self.text().to_ascii_lowercase().as_str() {
+            "enable" | "1" | "true" | "on" | "yes" => Ok(Unstable::Enable),
+            "warn" => Ok(Unstable::Warn),
+            "error" | "0" | "false" | "off" | "no" => Ok(Unstable::Error),
+            other => Err(format!(
+                "Invalid value for {key}: valid values are enable, warn, and error, got {other}"
+            )),
+        }
+    }
+}
+
+fn set(settings: &mut Settings, key: &str, word: &Word<'_>) -> Result<(), String> {
+    let run = &mut settings.run;
+    match key {
+        "cache_user_symbols" => {
+            run.cache_user_symbols = Some(match word.text().to_ascii_uppercase().as_str() {
+                "PER_PID" => CacheUserSymbols::PerPid,
+                "PER_PROGRAM" => CacheUserSymbols::PerProgram,
+                "NONE" | "0" => CacheUserSymbols::None,
+                "1" => return Ok(()),
+                _ => {
+                    return Err(format!(
+                        "Invalid value for {key}: valid values are PER_PID, PER_PROGRAM, and NONE"
+                    ));
+                }
+            });
+        }
+        "cpp_demangle" => run.cpp_demangle = Some(word.boolean(key)?),
+        "lazy_symbolication" => run.lazy_symbolication = Some(word.boolean(key)?),
+        "license" => {
+            let text = word.text();
+            if !LICENSES.contains(&text.as_str()) {
+                return Err(format!(
+                    "Invalid value for license: valid values are {}",
+                    LICENSES.join(", ")
+                ));
+            }
+            settings.license = text;
+        }
+        "log_size" => run.log_size = Some(word.number(key)?),
+        "max_bpf_progs" => {
+            settings.max_bpf_progs = word.number(key)?;
+            run.max_bpf_progs = Some(settings.max_bpf_progs);
+        }
+        "max_cat_bytes" => run.max_cat_bytes = Some(word.number(key)?),
+        "max_map_keys" => run.max_map_keys = Some(word.number(key)?),
+        "max_probes" => run.max_probes = Some(word.number(key)?),
+        "max_strlen" => {
+            let n = word.number(key)?;
+            if n == 0 || n > MAX_STRLEN_LIMIT {
+                return Err(format!("{key}: must be 1 to {MAX_STRLEN_LIMIT}, got {n}"));
+            }
+            settings.max_strlen = u32::try_from(n).unwrap_or(u32::MAX);
+        }
+        "missing_probes" => {
+            run.missing_probes = Some(match word.text().as_str() {
+                "error" => MissingProbes::Error,
+                "warn" => MissingProbes::Warn,
+                "ignore" => MissingProbes::Ignore,
+                _ => {
+                    return Err(format!(
+                        "Invalid value for {key}: valid values are ignore, warn, and error."
+                    ));
+                }
+            });
+        }
+        "on_stack_limit" => {
+            settings.on_stack_limit = u32::try_from(word.number(key)?.min(512)).unwrap_or(512);
+        }
+        "perf_rb_pages" => run.perf_rb_pages = Some(word.number(key)?),
+        "print_maps_on_exit" => run.print_maps_on_exit = Some(word.boolean(key)?),
+        "show_debug_info" => run.show_debug_info = Some(word.boolean(key)?),
+        "stack_mode" => {
+            settings.stack_mode = parse_stack_mode(&word.text()).ok_or_else(|| {
+                "Invalid value for stack_mode: valid values are bpftrace, raw, perf, and build_id."
+                    .to_owned()
+            })?;
+        }
+        "str_trunc_trailer" => run.str_trunc_trailer = Some(word.text()),
+        "use_blazesym" => {
+            word.boolean(key)?;
+        }
+        "unstable_import_statement" => {
+            word.unstable(key)?;
+        }
+        "unstable_tseries" => settings.tseries = word.unstable(key)?,
+        "unstable_typeinfo" => settings.typeinfo = word.unstable(key)?,
+        "unstable_dw_ustack" => settings.dw_ustack = word.unstable(key)?,
+        // Overrides of keys that no config block knows.
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A stack mode by its name.
+pub(crate) fn parse_stack_mode(text: &str) -> Option<StackMode> {
+    Some(match text {
+        "bpftrace" => StackMode::Bpftrace,
+        "perf" => StackMode::Perf,
+        "raw" => StackMode::Raw,
+        "build_id" => StackMode::BuildId,
+        _ => return None,
+    })
+}

@@ -1,0 +1,7 @@
+//! Passes over the tree, before types.
+
+pub(crate) mod attach;
+pub(crate) mod config;
+pub(crate) mod decls;
+pub(crate) mod mentions;
+pub(crate) mod units;

@@ -1,0 +1,211 @@
+//! The passes of the analysis, in order.
+
+use std::collections::{HashMap, HashSet};
+
+use bpftrace_ast::diag::{Diagnostic, has_errors};
+use bpftrace_ast::node::{Item, Probe as AstProbe, Script};
+use bpftrace_ast::source::SourceMap;
+use bpftrace_meta::{HostValue, ProgramKind};
+
+use crate::env::{KeyState, Locals};
+use crate::lower::{Session, Tables, lower_unit};
+use crate::pass::attach::needs_pid_filter;
+use crate::pass::{config, decls, units};
+use crate::require::find_requirements;
+use crate::typeinfo::TypeSource;
+use crate::{
+    Body, CodeOptions, IntTy, MapDef, MapIdx, Probe, SemaOptions, Ty, TypedProgram, codes,
+};
+
+/// Rounds of type inference. Types only get wider, so scripts that people write need three or four.
+const MAX_ROUNDS: u32 = 50;
+
+/// Analyses a script: names, types, checks. The program is there when there is no error among the
+/// diagnostics.
+pub fn analyze(
+    script: &Script,
+    sources: &SourceMap,
+    types: &dyn TypeSource,
+    options: &SemaOptions,
+) -> (Option<TypedProgram>, Vec<Diagnostic>) {
+    let mut diags = Vec::new();
+
+    // 1. Settings, and what this version does not know.
+    let settings = config::read_config(script.config.as_ref(), options, &mut diags);
+    decls::refuse_unsupported(script, &mut diags);
+
+    // 2. Attach points: which probes share a program.
+    let probes: Vec<&AstProbe> = script
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Probe(probe) => Some(probe),
+            _ => None,
+        })
+        .collect();
+    let units = units::split_probes(&probes, types, &settings, options, &mut diags);
+
+    // 3. Names and types, until nothing changes; checks and lowering come of the last round.
+    let mut session = Session::new(types, options, settings);
+    decls::declare_maps(script, &mut session.maps, &mut diags);
+    let bodies = infer(&mut session, &units, &mut diags);
+    decls::check_maps(&session.maps, &mut diags);
+
+    let mut diags = without_repetitions(diags);
+    if has_errors(&diags) {
+        return (None, diags);
+    }
+
+    // 4. The program, and what the kernel must be able to do for it.
+    let mut program = assemble(session, &units, bodies);
+    program.requirements = find_requirements(&program, sources);
+    if cfg!(debug_assertions)
+        && let Err(message) = crate::verify::verify(&program)
+    {
+        diags.push(Diagnostic::new(
+            bpftrace_ast::diag::Severity::Error,
+            codes::INTERNAL,
+            None,
+            format!("the typed program is wrong, which is a mistake of the compiler: {message}"),
+        ));
+        return (None, diags);
+    }
+    (Some(program), diags)
+}
+
+/// Types of variables and maps to a fixpoint, and the bodies that result.
+fn infer<'a>(
+    session: &mut Session<'a>,
+    units: &[units::Unit<'a>],
+    diags: &mut Vec<Diagnostic>,
+) -> Vec<Body> {
+    let mut locals: Vec<Locals> = units.iter().map(|_| Locals::default()).collect();
+    let mut bodies = Vec::new();
+    let mut settled = false;
+    for _ in 0..MAX_ROUNDS {
+        session.changed = false;
+        session.diags.clear();
+        session.tables = Tables::default();
+        number_maps(session);
+        bodies = units
+            .iter()
+            .zip(&mut locals)
+            .map(|(unit, locals)| lower_unit(session, unit, locals))
+            .collect();
+        if session.changed {
+            continue;
+        }
+        // Maps that are read and never assigned hold integers.
+        settled = true;
+        for state in session.maps.values_mut() {
+            if state.value.ty.is_none() && state.used && state.key != KeyState::Unused {
+                state.value.ty = Some(Ty::Int(IntTy::I64));
+                settled = false;
+            }
+        }
+        if settled {
+            break;
+        }
+    }
+    diags.append(&mut session.diags);
+    if !settled && !has_errors(diags) {
+        diags.push(Diagnostic::new(
+            bpftrace_ast::diag::Severity::Error,
+            codes::UNRESOLVED_TYPE,
+            None,
+            format!("types of variables and maps do not settle after {MAX_ROUNDS} rounds"),
+        ));
+    }
+    bodies
+}
+
+fn number_maps(session: &mut Session<'_>) {
+    session.map_numbers = session
+        .maps
+        .iter()
+        .filter(|(_, state)| state.key != KeyState::Unused)
+        .enumerate()
+        .map(|(i, (name, _))| (name.clone(), MapIdx(u32::try_from(i).unwrap_or(u32::MAX))))
+        .collect::<HashMap<_, _>>();
+}
+
+/// The same mistake, found once for each attach point of a probe, is one mistake.
+fn without_repetitions(diags: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut seen = HashSet::new();
+    diags
+        .into_iter()
+        .filter(|diag| seen.insert((diag.code, diag.span, diag.message.clone())))
+        .collect()
+}
+
+fn assemble(
+    mut session: Session<'_>,
+    units: &[units::Unit<'_>],
+    bodies: Vec<Body>,
+) -> TypedProgram {
+    let probes = units
+        .iter()
+        .zip(bodies)
+        .map(|(unit, body)| {
+            let pid_filter = needs_pid_filter(unit.provider).then(|| {
+                session
+                    .tables
+                    .slot(HostValue::TargetPid, Ty::Int(IntTy::U64))
+            });
+            Probe {
+                kind: unit.kind,
+                targets: unit.targets.clone(),
+                name: unit.name.clone(),
+                span: unit.span,
+                body,
+                // Zero would keep the event from other listeners.
+                default_return: i64::from(unit.kind == ProgramKind::Tracepoint),
+                pid_filter,
+            }
+        })
+        .collect();
+    let maps: Vec<MapDef> = session
+        .maps
+        .iter()
+        .filter_map(|(name, state)| {
+            let key = match &state.key {
+                KeyState::Unused => return None,
+                KeyState::Scalar => None,
+                KeyState::Keyed(key) => Some(key.ty.clone().unwrap_or(Ty::Int(IntTy::I64))),
+            };
+            Some(MapDef {
+                name: format!("@{name}"),
+                key,
+                value: state.value.ty.clone().unwrap_or(Ty::Int(IntTy::I64)),
+                declared: state.declared,
+                span: state.span,
+            })
+        })
+        .collect();
+    let Session {
+        settings,
+        imported,
+        tables,
+        options,
+        ..
+    } = session;
+    TypedProgram {
+        types: imported.table,
+        maps,
+        probes,
+        functions: Vec::new(),
+        slots: tables.slots,
+        time_formats: tables.time_formats,
+        cgroup_filters: tables.cgroup_filters,
+        named_params: tables.named_params,
+        n_params: tables.n_params,
+        config: settings.run,
+        license: settings.license,
+        requirements: Vec::new(),
+        options: CodeOptions {
+            max_strlen: settings.max_strlen,
+            on_stack_limit: settings.on_stack_limit,
+            unsafe_mode: options.unsafe_mode,
+        },
+    }
+}
