@@ -34,13 +34,14 @@ mod run;
 
 use std::io::Write as _;
 
-use bpftrace_meta::Artifact;
+use bpftrace_meta::{Artifact, ProbeTarget};
 
 pub use error::{ErrorKind, LoadError};
 pub use host::{Host, LinuxHost};
 pub use manifest_json::manifest_json;
 pub use options::RunOptions;
 
+use options::Mode;
 use print::Sink;
 
 /// How a session ended.
@@ -84,6 +85,24 @@ pub fn start(
             .map_err(|e| LoadError::io("Failed to write output", &e))?;
     }
     if bound.targets.is_empty() {
+        let names = |wanted: fn(&ProbeTarget) -> bool| {
+            let mut targets = bound
+                .manifest
+                .probes
+                .iter()
+                .flat_map(|probe| &probe.targets);
+            targets.any(wanted)
+        };
+        if options.mode == Mode::Trace && names(|t| matches!(t, ProbeTarget::Test(_))) {
+            return Err(LoadError::host(
+                "No probes attached; use --test to run test probes.",
+            ));
+        }
+        if options.mode == Mode::Trace && names(|t| matches!(t, ProbeTarget::Bench(_))) {
+            return Err(LoadError::host(
+                "No probes attached; use --bench to run benchmark probes.",
+            ));
+        }
         if !options.quiet {
             let _ = writeln!(std::io::stdout(), "No probes to attach");
         }

@@ -1,6 +1,8 @@
 //! The running session: one thread that waits for records, signals and the end of the traced
 //! process, in one place.
 
+mod modes;
+
 use std::io;
 use std::io::Write as _;
 
@@ -14,6 +16,7 @@ use crate::error::LoadError;
 use crate::ffi::{Epoll, Flow, MapHandle, RingBuffer, SignalPipe, reset_signal};
 use crate::host::Host;
 use crate::load::Loaded;
+use crate::options::Mode;
 use crate::print::{Action, MapReader, OutputKind, Printer, PrinterOptions, Sink, WarningMode};
 
 /// Records taken before signals are looked at.
@@ -115,32 +118,55 @@ fn written(result: io::Result<()>) -> Result<Option<End>, LoadError> {
     }
 }
 
+/// Hands records to the printer until there are none; at most one turn of them.
+fn turn(
+    (ring, maps, printer): (&mut Option<RingBuffer>, &mut Maps<'_>, &mut Printer),
+    sink: &mut dyn Sink,
+    unwatch: &mut dyn FnMut(u64),
+) -> Result<(bool, Option<End>), LoadError> {
+    let Some(ring) = ring else {
+        return Ok((false, None));
+    };
+    let mut outcome: Result<Option<End>, LoadError> = Ok(None);
+    let taken = ring
+        .consume(RECORDS_PER_TURN, &mut |record| {
+            outcome = match printer.handle(record, maps, sink) {
+                Ok(Action::Continue) => return Flow::Continue,
+                Ok(Action::Unwatch(address)) => {
+                    unwatch(address);
+                    return Flow::Continue;
+                }
+                Ok(Action::Exit(code)) => Ok(Some(End::Asked(code as u8))),
+                Ok(Action::OutputClosed) => Ok(Some(End::OutputClosed)),
+                Err(e) => written(Err(e)),
+            };
+            Flow::Stop
+        })
+        .map_err(|e| LoadError::io("Failed to read events", &e))?;
+    outcome.map(|end| (taken.is_none_or(|n| n >= RECORDS_PER_TURN), end))
+}
+
 impl Events<'_> {
     /// Handles records until there are none; at most one turn of them. Gives whether there may be
     /// more, or the reason to end.
     fn turn(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<(bool, Option<End>), LoadError> {
-        let Some(ring) = &mut self.ring else {
-            return Ok((false, None));
-        };
-        let (maps, printer) = (&mut self.maps, &mut self.printer);
-        let sink = &mut *self.sink;
-        let mut outcome: Result<Option<End>, LoadError> = Ok(None);
-        let taken = ring
-            .consume(RECORDS_PER_TURN, &mut |record| {
-                outcome = match printer.handle(record, maps, sink) {
-                    Ok(Action::Continue) => return Flow::Continue,
-                    Ok(Action::Unwatch(address)) => {
-                        unwatch(address);
-                        return Flow::Continue;
-                    }
-                    Ok(Action::Exit(code)) => Ok(Some(End::Asked(code as u8))),
-                    Ok(Action::OutputClosed) => Ok(Some(End::OutputClosed)),
-                    Err(e) => written(Err(e)),
-                };
-                Flow::Stop
-            })
-            .map_err(|e| LoadError::io("Failed to read events", &e))?;
-        outcome.map(|end| (taken.is_none_or(|n| n >= RECORDS_PER_TURN), end))
+        let source = (&mut self.ring, &mut self.maps, &mut self.printer);
+        turn(source, self.sink, unwatch)
+    }
+
+    /// As [`Self::drain`], with the output going elsewhere.
+    fn drain_to(
+        &mut self,
+        sink: &mut dyn Sink,
+        unwatch: &mut dyn FnMut(u64),
+    ) -> Result<Option<End>, LoadError> {
+        loop {
+            let source = (&mut self.ring, &mut self.maps, &mut self.printer);
+            let (more, end) = turn(source, sink, unwatch)?;
+            if end.is_some() || !more {
+                return Ok(end);
+            }
+        }
     }
 
     /// Handles all records there are.
@@ -260,9 +286,23 @@ pub(crate) fn run(
         return Ok(Exit { code: 0 });
     }
     traced.release()?;
-    let n_attached = attached.n_targets + n_begin + n_end + n_signal;
+    let n_named = loaded.bound.targets.iter();
+    let n_named = n_named
+        .filter(|target| matches!(target.place, Place::Named(_)))
+        .count() as u64;
+    let n_attached = attached.n_targets + n_begin + n_end + n_signal + n_named;
     if n_attached == 0 {
         return Err(LoadError::host("Attachment failed for all probes."));
+    }
+    if options.mode != Mode::Trace {
+        drop(attached);
+        events.drain(&mut |_| {})?;
+        let code = modes::run(loaded, options.mode, &mut events)?;
+        run_programs(loaded, &Place::End)?;
+        events.drain(&mut |_| {})?;
+        written(events.sink.end_of_run())?;
+        written(events.sink.flush())?;
+        return Ok(Exit { code });
     }
     if !options.quiet {
         written(events.sink.attached_probes(n_attached))?;

@@ -188,7 +188,7 @@ fn fentry_of_several_functions_tells_which_one_fired() {
         let (result, output, _) = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    std::os::unix::process::parent_id();
+                    let _ = std::os::unix::process::parent_id();
                     std::thread::sleep(Duration::from_millis(5));
                 }
             });
@@ -407,4 +407,92 @@ fn missing_targets_follow_the_policy() {
     let (result, _, messages) = run(script(Some(MissingProbes::Ignore)), options());
     assert_eq!(result.map(|exit| exit.code), Ok(0));
     assert_eq!(messages, "Attached 1 probe\n");
+}
+
+/// A tracepoint's programs fire for every process: this is for the mount of tracefs in the kernel's
+/// usual place, which not every machine has.
+#[test]
+fn tracepoints_by_pattern() {
+    let Some(_turn) = turn() else { return };
+    if LinuxHost::new().tracepoints().is_err() {
+        eprintln!("skipped: no tracefs");
+        return;
+    }
+    let mut script = ScriptBuilder::new();
+    let pid = own_pid_slot(&mut script);
+    script.probe(
+        ProgramKind::Tracepoint,
+        vec![ProbeTarget::Tracepoint {
+            category: AttachText::literal("sched"),
+            event: AttachText::literal("sched_*ing"),
+        }],
+        &[Step::OnlyPid(pid), Step::PrintPatchedName, Step::Exit(0)],
+    );
+    let mut options = options();
+    options.pid = Some(std::process::id() as i32);
+    options.no_features = vec![Feature::AttachCookie];
+    let waker = std::thread::spawn(|| {
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(5));
+            std::thread::spawn(|| ()).join().unwrap();
+        }
+    });
+    let (result, output, _) = run(script, options);
+    assert_eq!(result.map(|exit| exit.code), Ok(0));
+    assert!(
+        output.starts_with("tracepoint:sched:sched_waking\n"),
+        "{output}"
+    );
+    waker.join().unwrap();
+}
+
+#[test]
+fn tests_pass_and_fail_and_benchmarks_are_timed() {
+    let Some(_turn) = turn() else { return };
+    let script = || {
+        let mut script = ScriptBuilder::new();
+        let cpus = script.slot(HostValue::NumCpus);
+        for (name, steps) in [
+            ("good", vec![Step::PrintSlot(cpus)]),
+            ("bad", vec![Step::Return(1)]),
+            ("worse", vec![Step::Exit(2)]),
+        ] {
+            script.probe(
+                ProgramKind::Xdp,
+                vec![ProbeTarget::Test(name.into())],
+                &steps,
+            );
+        }
+        script.probe(
+            ProgramKind::Xdp,
+            vec![ProbeTarget::Bench("quick".into())],
+            &[],
+        );
+        script
+    };
+    let run_in = |mode| {
+        let mut options = options();
+        options.mode = mode;
+        let mut sink = CaptureSink::default();
+        let result = start(&script().finish(), &LinuxHost::new(), options, &mut sink);
+        (result.map(|exit| exit.code), sink)
+    };
+    let (result, sink) = run_in(Mode::Test);
+    assert_eq!(result, Ok(1));
+    let tests: Vec<_> = sink
+        .tests
+        .iter()
+        .map(|t| (t.name.as_str(), t.passed))
+        .collect();
+    assert_eq!(tests, [("good", true), ("bad", false), ("worse", false)]);
+    assert!(sink.tests[0].output.starts_with(b"value "));
+    let (result, sink) = run_in(Mode::Bench);
+    assert_eq!(result, Ok(0));
+    assert_eq!(sink.benches.len(), 1);
+    assert!(sink.benches[0].iterations > 1);
+    let (result, _) = run_in(Mode::Trace);
+    assert_eq!(
+        result.unwrap_err().summary(),
+        "No probes attached; use --test to run test probes."
+    );
 }

@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Store { key: i32, value: i32 },
     /// Ends the session.
     Exit(i32),
+    /// Ends the program with this value.
+    Return(i32),
     /// Reads memory that no program may read.
     Misbehave,
 }
@@ -151,7 +153,9 @@ impl ScriptBuilder {
         for step in steps {
             program.step(step);
         }
-        program.exit();
+        if !matches!(steps.last(), Some(Step::Return(_))) {
+            program.exit();
+        }
         let by_number = steps
             .iter()
             .any(|step| matches!(step, Step::PrintName | Step::PrintPatchedName));
@@ -171,6 +175,7 @@ impl ScriptBuilder {
             ProgramKind::Tracepoint => "tracepoint",
             ProgramKind::Fentry => "fentry",
             ProgramKind::Uprobe => "uprobe",
+            ProgramKind::Xdp => "xdp",
             _ => "kprobe",
         };
         self.spec.functions.push(FunctionDef {
@@ -338,6 +343,10 @@ impl Program {
             Step::Exit(code) => {
                 self.insn(0xb7, 7, 0, 0, *code);
                 self.send(EventId(1));
+            }
+            Step::Return(value) => {
+                self.insn(0xb7, 0, 0, 0, *value);
+                self.insn(0x95, 0, 0, 0, 0);
             }
             Step::Misbehave => {
                 self.insn(0xb7, 7, 0, 0, 0);
