@@ -26,7 +26,9 @@ pub mod object;
 pub mod pipeline;
 pub mod symbols;
 
+mod clif;
 mod error;
+mod meta_out;
 mod midend;
 
 pub use dump::{DumpStages, Dumps};

@@ -1,0 +1,498 @@
+//! Reading memory: members of structs, elements of arrays, what pointers point to.
+//!
+//! A chain of members and constant indices without a pointer in between is one path: one offset, which
+//! for the kernel's structs is one CO-RE relocation, and one read at the end.
+
+use bpftrace_meta::RuntimeError;
+use bpftrace_sema::{Expr, ExprKind, Mem, Origin, StructId, Ty};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+
+use super::R;
+use super::capture;
+use super::func::{FnCx, constant};
+use super::helper::Helper;
+use super::memory::{Access, Addr, Fill};
+use super::module::TracepointField;
+use super::place::{is_by_address, scalar_type};
+use crate::meta_out::bit_field_container;
+use crate::object::{CoreKind, CoreReloc};
+use crate::symbols::Symbol;
+
+/// A place that some memory expression denotes, not read yet.
+#[derive(Clone, Debug)]
+struct Path {
+    /// The address it starts from.
+    base: Value,
+    mem: Mem,
+    /// Bytes to add, for layouts that are the same on the target.
+    offset: i64,
+    /// Members and indices to add, starting from a struct of the kernel.
+    core: Option<(StructId, Vec<u32>)>,
+    /// A field of a tracepoint's record.
+    field: Option<TracepointField>,
+    /// The last member is a bit-field.
+    bits: Option<BitField>,
+    /// An argument in an array of `u64`.
+    is_argument: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BitField {
+    bit_offset: u64,
+    bits: u8,
+    declared: u64,
+    signed: bool,
+}
+
+impl Path {
+    fn new(base: Value, mem: Mem) -> Self {
+        Self {
+            base,
+            mem,
+            offset: 0,
+            core: None,
+            field: None,
+            bits: None,
+            is_argument: false,
+        }
+    }
+}
+
+impl FnCx<'_, '_> {
+    /// A member, an element or what a pointer points to: scalars are read, structs and arrays stay addresses.
+    pub(super) fn read_scalar(&mut self, expr: &Expr) -> R<Value> {
+        if let ExprKind::Index(base, index) = &expr.kind {
+            match &base.ty {
+                Ty::Str(size) => return self.string_index(base, *size, index, &expr.ty),
+                Ty::Array(..) if capture::constant(index).is_none() => {
+                    return self.checked_index(base, index, expr);
+                }
+                _ => {}
+            }
+        }
+        let path = self.path(expr)?;
+        if is_by_address(&expr.ty) {
+            return self.path_address(&path);
+        }
+        let Some(ty) = scalar_type(&expr.ty) else {
+            return self.internal("reading something that is no scalar");
+        };
+        self.read_path(&path, ty)
+    }
+
+    /// The same for what lives in memory: a string in a struct.
+    pub(super) fn read_to_memory(&mut self, expr: &Expr, dst: Addr, fill: Fill) -> R<()> {
+        let path = self.path(expr)?;
+        let size = self.size_of(&expr.ty)?;
+        let address = self.path_address(&path)?;
+        match (&expr.ty, path.mem) {
+            (Ty::Str(n), Mem::Bpf) => {
+                self.copy_str(dst, *n, fill, Addr::value(address, 1), *n, false);
+                Ok(())
+            }
+            (_, Mem::Bpf) => {
+                self.copy(dst, Addr::value(address, 1), u64::from(size));
+                Ok(())
+            }
+            (Ty::Str(n), mem) if fill == Fill::Exact => {
+                self.zero(dst, u64::from(size));
+                self.read_string(mem, dst, *n, address)
+            }
+            (_, mem) => {
+                self.read_bytes(mem, dst, u64::from(size), address);
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies a struct or array, which is given by its address.
+    pub(super) fn copy_object(&mut self, expr: &Expr, dst: Addr) -> R<()> {
+        let size = self.size_of(&expr.ty)?;
+        let mem = match &expr.ty {
+            Ty::Struct(_, mem) | Ty::Array(_, _, mem) => *mem,
+            _ => return self.internal("an object that is no struct or array"),
+        };
+        let address = self.scalar(expr)?;
+        self.read_bytes(mem, dst, u64::from(size), address);
+        Ok(())
+    }
+
+    /// The address of a string in a struct, that is not read yet.
+    pub(super) fn string_in_place(&mut self, expr: &Expr) -> R<(Mem, Value)> {
+        let path = self.path(expr)?;
+        Ok((path.mem, self.path_address(&path)?))
+    }
+
+    /// A struct or array in memory that direct loads may read.
+    pub(super) fn object_in_own_memory(&mut self, expr: &Expr) -> R<Addr> {
+        if let Ty::Struct(_, Mem::Bpf) | Ty::Array(_, _, Mem::Bpf) = &expr.ty {
+            let address = self.scalar(expr)?;
+            return Ok(Addr::value(address, 8));
+        }
+        let size = self.size_of(&expr.ty)?;
+        let dst = self.temp(size);
+        self.copy_object(expr, dst)?;
+        Ok(dst)
+    }
+
+    // Paths.
+
+    fn path(&mut self, expr: &Expr) -> R<Path> {
+        match &expr.kind {
+            ExprKind::Member(base, member) => {
+                let (mut path, id) = self.base_path(base)?;
+                self.push_member(&mut path, id, *member)?;
+                Ok(path)
+            }
+            ExprKind::Deref(pointer) => {
+                let Ty::Ptr(_, mem) = &pointer.ty else {
+                    return self.internal("following something that is no pointer");
+                };
+                let mem = *mem;
+                let base = self.scalar(pointer)?;
+                Ok(Path::new(base, mem))
+            }
+            ExprKind::Index(base, index) => {
+                let (mut path, element) = match &base.ty {
+                    Ty::Array(element, _, _) => (self.path(base)?, element.clone()),
+                    Ty::Ptr(element, mem) => {
+                        let mem = *mem;
+                        let value = self.scalar(base)?;
+                        (Path::new(value, mem), element.clone())
+                    }
+                    _ => return self.internal("an index of something that has no elements"),
+                };
+                self.push_index(&mut path, index, &element, matches!(base.ty, Ty::Array(..)))?;
+                Ok(path)
+            }
+            _ => {
+                let mem = match &expr.ty {
+                    Ty::Struct(_, mem) | Ty::Array(_, _, mem) | Ty::Ptr(_, mem) => *mem,
+                    _ => return self.internal("an address of something that has none"),
+                };
+                let base = self.scalar(expr)?;
+                Ok(Path::new(base, mem))
+            }
+        }
+    }
+
+    /// The path of a struct, or of what a pointer to a struct points to, and which struct it is.
+    fn base_path(&mut self, base: &Expr) -> R<(Path, StructId)> {
+        match &base.ty {
+            Ty::Struct(id, _) => {
+                let id = *id;
+                Ok((self.path(base)?, id))
+            }
+            Ty::Ptr(pointee, mem) => match &**pointee {
+                Ty::Struct(id, _) => {
+                    let (id, mem) = (*id, *mem);
+                    let value = self.scalar(base)?;
+                    Ok((Path::new(value, mem), id))
+                }
+                _ => self.internal("a member of something that is no struct"),
+            },
+            _ => self.internal("a member of something that is no struct"),
+        }
+    }
+
+    fn push_member(&mut self, path: &mut Path, id: StructId, index: u32) -> R<()> {
+        let def = self.m.program.types.struct_def(id);
+        let Some(member) = def.members.get(index as usize) else {
+            return self.internal(format!("no member {index} in {:?}", def.name));
+        };
+        let declared = self.m.program.types.size(&member.ty);
+        let signed = matches!(&member.ty, Ty::Int(int) | Ty::Enum(_, int) if int.signed);
+        path.bits = member.bits.map(|bits| BitField {
+            bit_offset: member.bit_offset,
+            bits,
+            declared,
+            signed,
+        });
+        match &def.origin {
+            Origin::Tracepoint { category, event } => {
+                self.settle(path)?;
+                path.field = Some(TracepointField {
+                    category: category.clone(),
+                    event: event.clone(),
+                    field: member.name.clone(),
+                    size: if member.data_loc { 4 } else { declared as u32 },
+                    signed,
+                    data_loc: member.data_loc,
+                    offset: (member.bit_offset / 8) as u32,
+                });
+                path.bits = None;
+                if member.data_loc {
+                    self.follow_data_loc(path)?;
+                }
+                Ok(())
+            }
+            Origin::Arguments => {
+                self.settle(path)?;
+                path.offset += i64::from(index) * 8;
+                path.is_argument = true;
+                Ok(())
+            }
+            Origin::Kernel => {
+                match &mut path.core {
+                    Some((_, access)) => access.push(index),
+                    None if self.m.core.is_root(id) => {
+                        self.settle(path)?;
+                        path.core = Some((id, vec![index]));
+                    }
+                    // Without a name libbpf cannot find it; its layout is taken as it was.
+                    None => add_fixed(path, member.bit_offset),
+                }
+                Ok(())
+            }
+            Origin::Script | Origin::Context | Origin::User => {
+                if path.core.is_some() || path.field.is_some() {
+                    self.settle(path)?;
+                }
+                add_fixed(path, member.bit_offset);
+                Ok(())
+            }
+        }
+    }
+
+    /// The field holds where the data is: the value is its address.
+    fn follow_data_loc(&mut self, path: &mut Path) -> R<()> {
+        let location = self.read_path(path, types::I32)?;
+        let mask = self.int(types::I32, 0xffff);
+        let offset = self.b.ins().band(location, mask);
+        let offset = self.zext64(offset);
+        let address = self.b.ins().iadd(path.base, offset);
+        *path = Path::new(address, Mem::Kernel);
+        Ok(())
+    }
+
+    fn push_index(&mut self, path: &mut Path, index: &Expr, element: &Ty, of_array: bool) -> R<()> {
+        path.is_argument = false;
+        let known = capture::constant(index);
+        if let (Some(known), Some((_, access)), true) = (known, &mut path.core, of_array)
+            && let Ok(known) = u32::try_from(known)
+        {
+            access.push(known);
+            return Ok(());
+        }
+        let kernel_struct = matches!(element, Ty::Struct(id, _) if self.m.core.is_root(*id));
+        if let (Some(known), false) = (known, kernel_struct) {
+            if path.core.is_some() || path.field.is_some() {
+                self.settle(path)?;
+            }
+            let size = self.m.program.types.size(element).max(1);
+            path.offset += known.wrapping_mul(size as i64);
+            return Ok(());
+        }
+        self.settle(path)?;
+        let count = self.scalar(index)?;
+        let offset = self.scale(count, known, element)?;
+        path.base = self.b.ins().iadd(path.base, offset);
+        Ok(())
+    }
+
+    /// Turns the offsets so far into an address, from which the path goes on.
+    fn settle(&mut self, path: &mut Path) -> R<()> {
+        if path.core.is_none() && path.field.is_none() && path.offset == 0 {
+            return Ok(());
+        }
+        path.base = self.path_address(path)?;
+        path.offset = 0;
+        path.core = None;
+        path.field = None;
+        path.bits = None;
+        Ok(())
+    }
+
+    /// The address of a path.
+    fn path_address(&mut self, path: &Path) -> R<Value> {
+        let patch = self.path_patch(path, CoreKind::FieldByteOffset);
+        Ok(match patch {
+            Some(patch) => {
+                let offset = self.symbol(Symbol::Patch(patch), 0);
+                let base = self.b.ins().iadd(path.base, offset);
+                self.offset(base, path.offset)
+            }
+            None => self.offset(path.base, path.offset),
+        })
+    }
+
+    /// The relocated offset of a path, if it has one.
+    fn path_patch(&mut self, path: &Path, kind: CoreKind) -> Option<u32> {
+        if let Some(field) = &path.field {
+            return Some(self.m.tracepoint_patch(field.clone()));
+        }
+        let (root, access) = path.core.as_ref()?;
+        let root = self.m.core.struct_ref(*root);
+        Some(self.m.core_patch(CoreReloc {
+            root,
+            access: access.clone(),
+            kind,
+        }))
+    }
+
+    // Reads.
+
+    /// Reads a number at a path.
+    fn read_path(&mut self, path: &Path, ty: Type) -> R<Value> {
+        if let Some(bits) = path.bits {
+            return self.read_bit_field(path, bits, ty);
+        }
+        if path.is_argument {
+            // Arguments fill 64 bits each, and the verifier wants them read like that.
+            let address = self.path_address(path)?;
+            let value = self.b.ins().load(types::I64, constant(), address, 0);
+            return Ok(self.resize_int(value, ty, false));
+        }
+        let address = self.path_address(path)?;
+        self.read_number(path.mem, ty, address)
+    }
+
+    /// Reads a number.
+    pub(super) fn read_number(&mut self, mem: Mem, ty: Type, address: Value) -> R<Value> {
+        match mem {
+            Mem::Ctx => Ok(self.b.ins().load(ty, constant(), address, 0)),
+            Mem::Btf => Ok(self.b.ins().atomic_load(ty, MemFlagsData::new(), address)),
+            Mem::Bpf => {
+                // Such a pointer may be that of a map value, which may be missing.
+                self.choose(
+                    address,
+                    ty,
+                    |cx| Ok(cx.load(ty, Addr::value(address, 8), Access::Shared)),
+                    |cx| Ok(cx.int(ty, 0)),
+                )
+            }
+            Mem::Kernel | Mem::User | Mem::Unknown => {
+                let word = self.temp_word();
+                self.read_bytes(mem, word, u64::from(ty.bytes()), address);
+                Ok(self.load(ty, word, Access::Own))
+            }
+        }
+    }
+
+    /// Reads bytes into the program's own memory; zeros if that fails.
+    pub(super) fn read_bytes(&mut self, mem: Mem, dst: Addr, size: u64, address: Value) {
+        let size_value = self.i64(size as i64);
+        self.read_bytes_dynamic(mem, dst, size_value, address);
+    }
+
+    /// The same with a number of bytes that the verifier can bound.
+    pub(super) fn read_bytes_dynamic(&mut self, mem: Mem, dst: Addr, size: Value, address: Value) {
+        let helper = match mem {
+            Mem::User => Helper::ProbeReadUser,
+            Mem::Unknown => Helper::ProbeRead,
+            Mem::Kernel | Mem::Ctx | Mem::Btf | Mem::Bpf => Helper::ProbeReadKernel,
+        };
+        let dst = self.addr_value(dst);
+        self.call(helper, &[dst, size, address]);
+    }
+
+    /// A bit-field: the integer that holds it, shifted left and right.
+    fn read_bit_field(&mut self, path: &Path, bits: BitField, ty: Type) -> R<Value> {
+        let value = match &path.core {
+            Some(_) => self.read_relocated_bits(path, bits)?,
+            None => {
+                // `add_fixed` has added the byte of the first bit.
+                let (size, offset, shift) =
+                    bit_field_container(bits.bit_offset, bits.bits, bits.declared);
+                let mut container = path.clone();
+                container.bits = None;
+                container.offset += offset as i64 - (bits.bit_offset / 8) as i64;
+                let clif = match size {
+                    1 => types::I8,
+                    2 => types::I16,
+                    4 => types::I32,
+                    _ => types::I64,
+                };
+                let value = self.read_path(&container, clif)?;
+                let value = self.zext64(value);
+                let left = 64 - i64::from(shift) - i64::from(bits.bits);
+                let right = 64 - i64::from(bits.bits);
+                let (left, right) = (self.i64(left), self.i64(right));
+                let value = self.b.ins().ishl(value, left);
+                if bits.signed {
+                    self.b.ins().sshr(value, right)
+                } else {
+                    self.b.ins().ushr(value, right)
+                }
+            }
+        };
+        Ok(self.resize_int(value, ty, false))
+    }
+
+    /// As the macros of libbpf do it (bpf_core_read.h): place, size and shifts come from the target's types.
+    fn read_relocated_bits(&mut self, path: &Path, bits: BitField) -> R<Value> {
+        let mut whole = path.clone();
+        whole.bits = None;
+        let address = self.path_address(&whole)?;
+        let [Some(size), Some(left), Some(right)] = [
+            CoreKind::FieldByteSize,
+            CoreKind::FieldLeftShift,
+            CoreKind::FieldRightShift,
+        ]
+        .map(|kind| self.path_patch(&whole, kind)) else {
+            return self.internal("a bit-field without a relocation");
+        };
+        let word = self.temp_word();
+        self.store_imm(types::I64, 0, word);
+        let size = self.symbol(Symbol::Patch(size), 0);
+        self.read_bytes_dynamic(path.mem, word, size, address);
+        let value = self.load(types::I64, word, Access::Own);
+        let left = self.symbol(Symbol::Patch(left), 0);
+        let right = self.symbol(Symbol::Patch(right), 0);
+        let value = self.b.ins().ishl(value, left);
+        Ok(if bits.signed {
+            self.b.ins().sshr(value, right)
+        } else {
+            self.b.ins().ushr(value, right)
+        })
+    }
+
+    /// An index known at run time only: out of bounds reads 0, with a warning.
+    fn checked_index(&mut self, base: &Expr, index: &Expr, expr: &Expr) -> R<Value> {
+        let Ty::Array(element, count, mem) = &base.ty else {
+            return self.internal("an index of something that is no array");
+        };
+        let (element, count, mem) = (element.clone(), *count, *mem);
+        let Some(ty) = scalar_type(&expr.ty) else {
+            return self.unsupported("a run-time index of an array of this type");
+        };
+        let path = self.path(base)?;
+        let start = self.path_address(&path)?;
+        let index = self.scalar(index)?;
+        let inside = self.cmp_imm(IntCC::UnsignedLessThan, index, i64::from(count));
+        let (fine, outside, after) = (
+            self.b.create_block(),
+            self.b.create_block(),
+            self.b.create_block(),
+        );
+        let result = self.b.append_block_param(after, ty);
+        self.b.set_cold_block(outside);
+        self.brif(inside, fine, outside);
+        self.enter(fine);
+        let offset = self.scale(index, None, &element)?;
+        let address = self.b.ins().iadd(start, offset);
+        let value = if is_by_address(&expr.ty) {
+            address
+        } else {
+            // Loads at unknown offsets of the stack came late to the kernel, so a helper does it.
+            let mem = match mem {
+                Mem::Bpf | Mem::Ctx | Mem::Btf => Mem::Kernel,
+                other => other,
+            };
+            self.read_number(mem, ty, address)?
+        };
+        self.jump(after, &[value]);
+        self.enter(outside);
+        self.runtime_error(RuntimeError::ArrayOutOfBounds)?;
+        let zero = self.int(ty, 0);
+        self.jump(after, &[zero]);
+        self.enter(after);
+        Ok(result)
+    }
+}
+
+/// Adds the offset of a member whose layout is the same on the target.
+fn add_fixed(path: &mut Path, bit_offset: u64) {
+    path.offset += (bit_offset / 8) as i64;
+}

@@ -1,0 +1,320 @@
+//! Records for user space.
+
+use bpftrace_ast::source::Span;
+use bpftrace_meta::{ArgLayout, EventKind, EventMeta, MapId, ValueLayout};
+use bpftrace_sema::{Event, Expr, Ty};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+
+use super::R;
+use super::capture;
+use super::func::FnCx;
+use super::helper::Helper;
+use super::memory::{Addr, Fill};
+use super::place::{is_by_address, scalar_type};
+
+/// Strings that `join` takes from its array, and bytes of each.
+const JOIN_STRINGS: u32 = 16;
+const JOIN_STRING_SIZE: u32 = 1024;
+
+/// An argument that was evaluated before the record was there.
+enum Evaluated {
+    Number(Value),
+    Memory(Addr, Fill),
+}
+
+impl FnCx<'_, '_> {
+    /// Sends an event.
+    pub(super) fn event(&mut self, event: &Event, args: &[Expr], expanded_from: &[Span]) -> R<()> {
+        if self.p.kind == Some(bpftrace_meta::ProgramKind::Iter)
+            && let Event::Printf(pieces) = event
+        {
+            return self.seq_printf(pieces, args);
+        }
+        match event {
+            Event::Join(separator) => return self.join(separator, args, expanded_from),
+            Event::SkbOutput(_) => return self.unsupported("`skboutput`"),
+            _ => {}
+        }
+        let kind = match event {
+            Event::Printf(pieces) => EventKind::Printf(pieces.clone()),
+            Event::Errorf(pieces) => EventKind::Errorf(pieces.clone()),
+            Event::Warnf(pieces) => EventKind::Warnf(pieces.clone()),
+            Event::System(pieces) => EventKind::System(pieces.clone()),
+            Event::Cat(pieces) => EventKind::Cat(pieces.clone()),
+            Event::PrintValue => EventKind::PrintValue,
+            Event::PrintMap { map, top, div } => EventKind::PrintMap {
+                map: MapId(self.map_row(*map)?),
+                top: *top,
+                div: *div,
+            },
+            Event::ClearMap(map) => EventKind::ClearMap(MapId(self.map_row(*map)?)),
+            Event::ZeroMap(map) => EventKind::ZeroMap(MapId(self.map_row(*map)?)),
+            Event::Exit => EventKind::Exit,
+            Event::Time(format) => EventKind::Time(format.clone()),
+            Event::Unwatch => EventKind::Unwatch,
+            Event::Join(_) | Event::SkbOutput(_) => {
+                return self.internal("an event that has been taken care of");
+            }
+        };
+        let (layouts, size) = self.arg_layouts(args)?;
+        let meta = self.event_meta(kind, layouts.clone(), size, expanded_from);
+        if args.iter().all(capture::is_pure) {
+            return self.send_record(size, |cx, record| {
+                cx.store_event_number(meta, record);
+                for (arg, layout) in args.iter().zip(&layouts) {
+                    cx.store_expr(arg, record.at(u64::from(layout.offset)), Fill::Loose)?;
+                }
+                Ok(())
+            });
+        }
+        // What has side effects, or might leave the probe, comes before the record is reserved.
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            let value = if scalar_type(&arg.ty).is_some() && !is_by_address(&arg.ty) {
+                Evaluated::Number(self.scalar(arg)?)
+            } else {
+                let size = self.size_of(&arg.ty)?;
+                let temp = self.temp(size);
+                self.store_expr(arg, temp, Fill::Exact)?;
+                Evaluated::Memory(temp, Fill::Exact)
+            };
+            values.push(value);
+        }
+        self.send_record(size, |cx, record| {
+            cx.store_event_number(meta, record);
+            for ((value, layout), arg) in values.into_iter().zip(&layouts).zip(args) {
+                let dst = record.at(u64::from(layout.offset));
+                match value {
+                    Evaluated::Number(number) => cx.store(number, dst),
+                    Evaluated::Memory(src, fill) => {
+                        cx.copy_value(&arg.ty, dst, Fill::Loose, src, fill)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn store_event_number(&mut self, event: bpftrace_meta::EventId, record: Addr) {
+        self.store_imm(types::I64, i64::from(event.0), record);
+    }
+
+    fn event_meta(
+        &mut self,
+        kind: EventKind,
+        args: Vec<ArgLayout>,
+        size: u32,
+        expanded_from: &[Span],
+    ) -> bpftrace_meta::EventId {
+        let place = self.m.lines.range(self.span);
+        let expanded_from = expanded_from
+            .iter()
+            .map(|&span| self.m.lines.range(span))
+            .collect();
+        self.m.event(EventMeta {
+            kind,
+            args,
+            size,
+            place,
+            expanded_from,
+        })
+    }
+
+    /// Where the arguments are in the record, and its size.
+    fn arg_layouts(&mut self, args: &[Expr]) -> R<(Vec<ArgLayout>, u32)> {
+        let mut layouts = Vec::with_capacity(args.len());
+        let mut end = 8u64;
+        for arg in args {
+            let size = u64::from(self.size_of(&arg.ty)?);
+            // Large values are copied by words, so they are aligned whatever their type says.
+            let align = if size >= 8 {
+                8
+            } else {
+                self.m.program.types.align(&arg.ty).clamp(1, 8)
+            };
+            let offset = end.next_multiple_of(align);
+            layouts.push(ArgLayout {
+                offset: offset as u32,
+                layout: self.m.layout(&arg.ty, arg.span)?,
+            });
+            end = offset + size;
+        }
+        let size = end.next_multiple_of(8);
+        match u32::try_from(size) {
+            Ok(size) if size < 1 << 26 => Ok((layouts, size)),
+            _ => self.unsupported("an event of this size"),
+        }
+    }
+
+    /// `join`: up to 16 strings of the array go into the record.
+    fn join(&mut self, separator: &str, args: &[Expr], expanded_from: &[Span]) -> R<()> {
+        let [array] = args else {
+            return self.internal("`join` of something else than one array");
+        };
+        let (strings_mem, array_value) = match &array.ty {
+            Ty::Ptr(inner, mem) => {
+                let strings = match &**inner {
+                    Ty::Ptr(_, strings) => *strings,
+                    _ => *mem,
+                };
+                ((*mem, strings), self.scalar(array)?)
+            }
+            Ty::Int(_) => {
+                let value = self.scalar(array)?;
+                let value = self.zext64(value);
+                (
+                    (bpftrace_sema::Mem::Unknown, bpftrace_sema::Mem::Unknown),
+                    value,
+                )
+            }
+            _ => return self.unsupported("`join` of this type"),
+        };
+        let (array_mem, string_mem) = strings_mem;
+        let layout = ArgLayout {
+            offset: 8,
+            layout: ValueLayout::Array {
+                element: Box::new(ValueLayout::Str {
+                    size: JOIN_STRING_SIZE,
+                }),
+                count: JOIN_STRINGS,
+                stride: JOIN_STRING_SIZE,
+            },
+        };
+        let size = 8 + JOIN_STRINGS * JOIN_STRING_SIZE;
+        let kind = EventKind::Join {
+            separator: separator.to_owned(),
+        };
+        let meta = self.event_meta(kind, vec![layout], size, expanded_from);
+        self.send_record(size, |cx, record| {
+            cx.store_event_number(meta, record);
+            let done = cx.b.create_block();
+            for index in 0..JOIN_STRINGS {
+                let dst = record.at(u64::from(8 + index * JOIN_STRING_SIZE));
+                cx.store_imm(types::I8, 0, dst);
+                let slot = cx.add_imm(array_value, i64::from(index) * 8);
+                let string = cx.read_number(array_mem, types::I64, slot)?;
+                let next = cx.b.create_block();
+                cx.brif(string, next, done);
+                cx.enter(next);
+                cx.read_string(string_mem, dst, JOIN_STRING_SIZE, string)?;
+            }
+            cx.jump(done, &[]);
+            cx.enter(done);
+            Ok(())
+        })
+    }
+
+    /// `printf` of an iterator: into the file that is being read.
+    fn seq_printf(&mut self, pieces: &[bpftrace_meta::FormatPiece], args: &[Expr]) -> R<()> {
+        let mut format = kernel_format(pieces);
+        format.push(0);
+        let format_size = format.len();
+        let format = self.constant_bytes(&format)?;
+        let n_args = args.len() as u32;
+        let data = self.temp((n_args * 8).max(8));
+        for (index, arg) in args.iter().enumerate() {
+            let value = self.kernel_format_arg(arg)?;
+            self.store(value, data.at(index as u64 * 8));
+        }
+        let ctx = self.ctx();
+        // Both members of every iterator's context start with the pointer to `struct bpf_iter_meta`,
+        // whose first member is the `struct seq_file`.
+        let meta = self
+            .b
+            .ins()
+            .load(types::I64, super::func::constant(), ctx, 0);
+        let seq = self
+            .b
+            .ins()
+            .load(types::I64, super::func::constant(), meta, 0);
+        let (format, format_size, data, data_size) = (
+            self.addr_value(format),
+            self.i64(format_size as i64),
+            self.addr_value(data),
+            self.i64(i64::from(n_args * 8)),
+        );
+        let data = if n_args == 0 { self.i64(0) } else { data };
+        self.call(
+            Helper::SeqPrintf,
+            &[seq, format, format_size, data, data_size],
+        );
+        Ok(())
+    }
+
+    /// An argument of a kernel format: a number of 64 bits, or the address of a string.
+    fn kernel_format_arg(&mut self, arg: &Expr) -> R<Value> {
+        if scalar_type(&arg.ty).is_some() {
+            let signed = matches!(&arg.ty, Ty::Int(int) if int.signed);
+            let value = self.scalar(arg)?;
+            return Ok(self.resize_int(value, types::I64, signed));
+        }
+        match &arg.ty {
+            Ty::Str(_) => {
+                let (addr, _) = self.mem(arg)?;
+                Ok(self.addr_value(addr))
+            }
+            _ => self.unsupported("an argument of this type in a kernel format"),
+        }
+    }
+
+    /// `debugf`.
+    pub(super) fn trace_printk(&mut self, format: &str, args: &[Expr]) -> R<()> {
+        let mut bytes = format.as_bytes().to_vec();
+        bytes.push(0);
+        let size = bytes.len() as i64;
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(self.kernel_format_arg(arg)?);
+        }
+        let format = self.constant_bytes(&bytes)?;
+        let mut call_args = vec![self.addr_value(format), self.i64(size)];
+        call_args.extend(values);
+        if call_args.len() > 5 {
+            return self.internal("more than three arguments of a kernel format");
+        }
+        self.call(Helper::TracePrintk, &call_args);
+        Ok(())
+    }
+}
+
+/// A format for the kernel's `printf`.
+fn kernel_format(pieces: &[bpftrace_meta::FormatPiece]) -> Vec<u8> {
+    use bpftrace_meta::{Conversion as C, FormatPiece, Length};
+    let mut format = Vec::new();
+    for piece in pieces {
+        let spec = match piece {
+            FormatPiece::Literal(text) => {
+                format.extend_from_slice(text.replace('%', "%%").as_bytes());
+                continue;
+            }
+            FormatPiece::Spec(spec) => spec,
+        };
+        format.push(b'%');
+        if spec.left {
+            format.push(b'-');
+        }
+        if spec.zero {
+            format.push(b'0');
+        }
+        if let Some(width) = spec.width {
+            format.extend_from_slice(width.to_string().as_bytes());
+        }
+        let length: &[u8] = match (spec.conversion, spec.length) {
+            (C::Str | C::Pointer | C::Char, _) | (_, Length::None) => b"",
+            // The kernel's BPF formats know `l` and `ll` only.
+            (_, Length::Hh | Length::H) => b"",
+            (_, Length::Long) => b"l",
+        };
+        format.extend_from_slice(length);
+        format.extend_from_slice(match spec.conversion {
+            C::Signed => b"d",
+            C::Unsigned => b"u",
+            C::Octal | C::Hex => b"x",
+            C::HexUpper => b"X",
+            C::Char => b"c",
+            C::Pointer => b"px",
+            C::Str | C::Buffer | C::BufferHex | C::BufferHexPlain | C::GfpFlags => b"s",
+        });
+    }
+    format
+}

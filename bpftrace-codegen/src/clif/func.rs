@@ -1,0 +1,524 @@
+//! One CLIF function under construction.
+
+use std::collections::BTreeMap;
+
+use bpftrace_ast::source::Span;
+use bpftrace_meta::HostValue;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{
+    AbiParam, Block, BlockArg, ExtFuncData, ExternalName, FuncRef, Function, GlobalValue,
+    GlobalValueData, InstBuilder, MemFlagsData, Signature, SourceLoc, StackSlot, StackSlotData,
+    StackSlotKind, Type, UserFuncName, Value, types,
+};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+
+use super::helper::Helper;
+use super::module::{ClifFunction, FunctionRole, Module, RODATA, Shared, SpecialMap};
+use super::place::Temp;
+use super::program::Program;
+use super::stack::StackArena;
+use super::{Addr, R};
+use crate::error::CodegenError;
+use crate::symbols::Symbol;
+
+/// What a function is to its probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The program itself: one parameter, the context.
+    Main,
+    /// The body of a loop: the last parameter is the address of the frame.
+    Callback,
+    /// A subprogram, with a frame and scratch values of its own.
+    Subprogram,
+}
+
+/// A CLIF function under construction.
+pub(super) struct FnCx<'a, 'p> {
+    pub(super) m: &'a mut Module<'p>,
+    pub(super) p: &'a mut Program<'p>,
+    pub(super) b: FunctionBuilder<'a>,
+    pub(super) role: Role,
+    pub(super) params: Vec<Value>,
+    entry: Block,
+    body: Block,
+    scratch: Variable,
+    scratch_used: bool,
+    ctx: Variable,
+    ctx_used: bool,
+    frame_slot: Option<StackSlot>,
+    funcs: BTreeMap<Symbol, FuncRef>,
+    globals: BTreeMap<(Symbol, u32), GlobalValue>,
+    pub(super) arena: StackArena,
+    pub(super) temps: Vec<Temp>,
+    pub(super) loops: Vec<LoopExit>,
+    pub(super) span: Span,
+}
+
+/// Where `break` and `continue` lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LoopExit {
+    /// A loop in this function.
+    Blocks {
+        /// Behind the loop.
+        after: Block,
+        /// The next iteration.
+        next: Block,
+    },
+    /// The function is the loop's body: return 1 or 0.
+    Callback,
+}
+
+/// Flags of the program's own memory.
+pub(super) fn own() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
+}
+
+/// Flags of memory that never changes while the program runs: `.rodata`, fields of the context.
+pub(super) fn constant() -> MemFlagsData {
+    MemFlagsData::new()
+        .with_notrap()
+        .with_readonly()
+        .with_can_move()
+}
+
+/// What a function is made from.
+pub(super) struct FunctionSpec {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) n_params: u32,
+    pub(super) span: Span,
+    /// Whether the place in the script goes with the function (shared subprograms have none).
+    pub(super) has_span: bool,
+}
+
+/// Builds a function: `lower` fills its body, and must leave the current block finished.
+pub(super) fn build<'p>(
+    m: &mut Module<'p>,
+    p: &mut Program<'p>,
+    spec: FunctionSpec,
+    lower: impl FnOnce(&mut FnCx<'_, 'p>) -> R<()>,
+) -> R<()> {
+    let signature = signature(spec.n_params);
+    let mut func = Function::with_name_signature(UserFuncName::user(0, spec.index), signature);
+    let mut context = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(&mut func, &mut context);
+    let (entry, body) = (b.create_block(), b.create_block());
+    // The entry block comes first, but is filled last, when it is known what the body needs.
+    b.func.layout.append_block(entry);
+    b.append_block_params_for_function_params(entry);
+    let params = b.block_params(entry).to_vec();
+    b.switch_to_block(body);
+    let (scratch, ctx) = (b.declare_var(types::I64), b.declare_var(types::I64));
+    let mut cx = FnCx {
+        m: &mut *m,
+        p: &mut *p,
+        b,
+        role: spec.role,
+        params,
+        entry,
+        body,
+        scratch,
+        scratch_used: false,
+        ctx,
+        ctx_used: false,
+        frame_slot: None,
+        funcs: BTreeMap::new(),
+        globals: BTreeMap::new(),
+        arena: StackArena::default(),
+        temps: Vec::new(),
+        loops: Vec::new(),
+        span: spec.span,
+    };
+    cx.set_span(spec.span);
+    lower(&mut cx)?;
+    cx.finish()?;
+    let role = match spec.role {
+        Role::Main => FunctionRole::Probe {
+            index: p.probe_index,
+            uses_target_number: p.uses_target_number,
+        },
+        Role::Callback | Role::Subprogram => FunctionRole::Subprogram {
+            n_params: spec.n_params,
+        },
+    };
+    m.set_function(
+        spec.index,
+        ClifFunction {
+            name: spec.name,
+            func,
+            role,
+            span: spec.has_span.then_some(spec.span),
+        },
+    );
+    Ok(())
+}
+
+fn signature(n_params: u32) -> Signature {
+    let mut signature = Signature::new(CallConv::SystemV);
+    for _ in 0..n_params {
+        signature.params.push(AbiParam::new(types::I64));
+    }
+    signature.returns.push(AbiParam::new(types::I64));
+    signature
+}
+
+impl<'p> FnCx<'_, 'p> {
+    /// Fills the entry block and closes the function.
+    fn finish(&mut self) -> R<()> {
+        self.b.switch_to_block(self.entry);
+        let loc = self.m.source_loc(self.span);
+        self.b.set_srcloc(SourceLoc::new(loc));
+        let frame_scratch = self.p.frame.scratch;
+        let frame_ctx = self.p.frame.ctx;
+        match self.role {
+            Role::Main | Role::Subprogram => {
+                if self.scratch_used || frame_scratch.is_some() {
+                    let base = self.look_up_scratch();
+                    self.b.def_var(self.scratch, base);
+                    if let Some(offset) = frame_scratch {
+                        let frame = self.frame_base();
+                        self.b.ins().store(own(), base, frame, offset as i32);
+                    }
+                }
+                if let Some(&ctx) = self.params.first() {
+                    self.b.def_var(self.ctx, ctx);
+                    if let Some(offset) = frame_ctx {
+                        let frame = self.frame_base();
+                        self.b.ins().store(own(), ctx, frame, offset as i32);
+                    }
+                }
+                let zero = self.i64(0);
+                for offset in self.p.frame.zeroed.clone() {
+                    let frame = self.frame_base();
+                    self.b.ins().store(own(), zero, frame, offset as i32);
+                }
+            }
+            Role::Callback => {
+                let frame = self.frame_base();
+                if let (true, Some(offset)) = (self.scratch_used, frame_scratch) {
+                    let base = self.b.ins().load(types::I64, own(), frame, offset as i32);
+                    self.b.def_var(self.scratch, base);
+                }
+                if let (true, Some(offset)) = (self.ctx_used, frame_ctx) {
+                    let ctx = self.b.ins().load(types::I64, own(), frame, offset as i32);
+                    self.b.def_var(self.ctx, ctx);
+                }
+            }
+        }
+        self.b.ins().jump(self.body, &[]);
+        self.b.seal_all_blocks();
+        if let Some(slot) = self.frame_slot {
+            let size = self.p.frame.size().max(8);
+            self.b.func.sized_stack_slots[slot].size = size;
+        }
+        if self.scratch_used && self.role != Role::Callback {
+            self.p.scratch_used = true;
+        }
+        Ok(())
+    }
+
+    /// Looks the program's entry of the scratch map up; without one, the program ends.
+    fn look_up_scratch(&mut self) -> Value {
+        let map = self.m.special_map(SpecialMap::Scratch);
+        let slot = self.new_slot(4);
+        let entry = self.int(types::I32, i64::from(self.p.scratch_entry));
+        let key = self.b.ins().stack_addr(types::I64, slot, 0);
+        self.b.ins().store(own(), entry, key, 0);
+        let map = self.map_ptr(map);
+        let base = self.call(Helper::MapLookupElem, &[map, key]);
+        let (found, missing) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(base, found, &[], missing, &[]);
+        self.b.set_cold_block(missing);
+        self.b.switch_to_block(missing);
+        let ret = self.i64(self.p.default_return);
+        self.b.ins().return_(&[ret]);
+        self.b.switch_to_block(found);
+        base
+    }
+
+    // The function's own memory.
+
+    /// The address of the program's scratch values.
+    pub(super) fn scratch_base(&mut self) -> Value {
+        self.scratch_used = true;
+        if self.role == Role::Callback && self.p.frame.scratch.is_none() {
+            let offset = self.p.frame.alloc(8);
+            self.p.frame.scratch = Some(offset);
+        }
+        self.b.use_var(self.scratch)
+    }
+
+    /// The context of the program.
+    pub(super) fn ctx(&mut self) -> Value {
+        self.ctx_used = true;
+        if self.role == Role::Callback && self.p.frame.ctx.is_none() {
+            let offset = self.p.frame.alloc(8);
+            self.p.frame.ctx = Some(offset);
+        }
+        self.b.use_var(self.ctx)
+    }
+
+    /// The address of the frame.
+    pub(super) fn frame_base(&mut self) -> Value {
+        match self.role {
+            Role::Callback => self.params[self.params.len() - 1],
+            Role::Main | Role::Subprogram => {
+                let slot = match self.frame_slot {
+                    Some(slot) => slot,
+                    None => {
+                        let slot = self.new_slot(8);
+                        self.frame_slot = Some(slot);
+                        slot
+                    }
+                };
+                self.b.ins().stack_addr(types::I64, slot, 0)
+            }
+        }
+    }
+
+    pub(super) fn new_slot(&mut self, size: u32) -> StackSlot {
+        self.b.create_sized_stack_slot(StackSlotData::new(
+            StackSlotKind::ExplicitSlot,
+            size.next_multiple_of(8),
+            3,
+        ))
+    }
+
+    // Places in the script.
+
+    pub(super) fn set_span(&mut self, span: Span) {
+        self.span = span;
+        let loc = self.m.source_loc(span);
+        self.b.set_srcloc(SourceLoc::new(loc));
+    }
+
+    pub(super) fn internal<T>(&self, what: impl Into<String>) -> R<T> {
+        Err(CodegenError::Internal {
+            span: Some(self.span),
+            what: what.into(),
+        })
+    }
+
+    pub(super) fn unsupported<T>(&self, what: impl Into<String>) -> R<T> {
+        Err(CodegenError::Unsupported {
+            span: self.span,
+            what: what.into(),
+        })
+    }
+
+    // Constants and arithmetic.
+
+    /// A constant of a type; of `value` only the low bits count.
+    pub(super) fn int(&mut self, ty: Type, value: i64) -> Value {
+        let mask = if ty.bits() == 64 {
+            -1
+        } else {
+            (1i64 << ty.bits()) - 1
+        };
+        self.b.ins().iconst(ty, value & mask)
+    }
+
+    pub(super) fn i64(&mut self, value: i64) -> Value {
+        self.b.ins().iconst(types::I64, value)
+    }
+
+    pub(super) fn ty(&self, value: Value) -> Type {
+        self.b.func.dfg.value_type(value)
+    }
+
+    /// Truncates or extends to a type.
+    pub(super) fn resize_int(&mut self, value: Value, to: Type, signed: bool) -> Value {
+        let from = self.ty(value);
+        match from.bits().cmp(&to.bits()) {
+            std::cmp::Ordering::Equal => value,
+            std::cmp::Ordering::Greater => self.b.ins().ireduce(to, value),
+            std::cmp::Ordering::Less if signed => self.b.ins().sextend(to, value),
+            std::cmp::Ordering::Less => self.b.ins().uextend(to, value),
+        }
+    }
+
+    pub(super) fn zext64(&mut self, value: Value) -> Value {
+        self.resize_int(value, types::I64, false)
+    }
+
+    pub(super) fn add_imm(&mut self, value: Value, imm: i64) -> Value {
+        if imm == 0 {
+            return value;
+        }
+        let imm = self.int(self.ty(value), imm);
+        self.b.ins().iadd(value, imm)
+    }
+
+    pub(super) fn cmp_imm(&mut self, cc: IntCC, value: Value, imm: i64) -> Value {
+        let imm = self.int(self.ty(value), imm);
+        self.b.ins().icmp(cc, value, imm)
+    }
+
+    /// Adds a mere number to an address. Cranelift would fold `address + 0`; the back end folds others.
+    pub(super) fn offset(&mut self, base: Value, offset: i64) -> Value {
+        self.add_imm(base, offset)
+    }
+
+    // Blocks.
+
+    /// Goes on in another block, whose predecessors are all known.
+    pub(super) fn enter(&mut self, block: Block) {
+        self.b.switch_to_block(block);
+        self.b.seal_block(block);
+    }
+
+    /// Goes on where no path leads, after a jump away.
+    pub(super) fn enter_unreachable(&mut self) {
+        let block = self.b.create_block();
+        self.enter(block);
+    }
+
+    pub(super) fn jump(&mut self, block: Block, args: &[Value]) {
+        let args: Vec<BlockArg> = args.iter().map(|&v| BlockArg::Value(v)).collect();
+        self.b.ins().jump(block, &args);
+    }
+
+    pub(super) fn brif(&mut self, cond: Value, then: Block, otherwise: Block) {
+        self.b.ins().brif(cond, then, &[], otherwise, &[]);
+    }
+
+    /// Runs `body` only if the condition holds.
+    pub(super) fn when(
+        &mut self,
+        cond: Value,
+        cold: bool,
+        body: impl FnOnce(&mut Self) -> R<()>,
+    ) -> R<()> {
+        let (then, after) = (self.b.create_block(), self.b.create_block());
+        if cold {
+            self.b.set_cold_block(then);
+        }
+        self.brif(cond, then, after);
+        self.enter(then);
+        body(self)?;
+        self.jump(after, &[]);
+        self.enter(after);
+        Ok(())
+    }
+
+    /// The value of one of two branches.
+    pub(super) fn choose(
+        &mut self,
+        cond: Value,
+        ty: Type,
+        then: impl FnOnce(&mut Self) -> R<Value>,
+        otherwise: impl FnOnce(&mut Self) -> R<Value>,
+    ) -> R<Value> {
+        let (then_block, else_block, after) = (
+            self.b.create_block(),
+            self.b.create_block(),
+            self.b.create_block(),
+        );
+        let result = self.b.append_block_param(after, ty);
+        self.brif(cond, then_block, else_block);
+        self.enter(then_block);
+        let value = then(self)?;
+        self.jump(after, &[value]);
+        self.enter(else_block);
+        let value = otherwise(self)?;
+        self.jump(after, &[value]);
+        self.enter(after);
+        Ok(result)
+    }
+
+    // Calls and symbols.
+
+    fn func_ref(&mut self, symbol: Symbol, n_params: u32) -> FuncRef {
+        if let Some(&known) = self.funcs.get(&symbol) {
+            return known;
+        }
+        let name = self.b.func.declare_imported_user_function(symbol.name());
+        let signature = self.b.import_signature(signature(n_params));
+        let func = self.b.import_function(ExtFuncData {
+            name: ExternalName::user(name),
+            signature,
+            colocated: true,
+            patchable: false,
+        });
+        self.funcs.insert(symbol, func);
+        func
+    }
+
+    /// Calls a helper; all arguments and the result have 64 bits.
+    pub(super) fn call(&mut self, helper: Helper, args: &[Value]) -> Value {
+        let func = self.func_ref(Symbol::Helper(helper.id()), args.len() as u32);
+        let call = self.b.ins().call(func, args);
+        self.b.inst_results(call)[0]
+    }
+
+    /// Calls a function of the object.
+    pub(super) fn call_subprog(&mut self, index: u32, args: &[Value]) -> Value {
+        let func = self.func_ref(Symbol::Subprog(index), args.len() as u32);
+        let call = self.b.ins().call(func, args);
+        self.b.inst_results(call)[0]
+    }
+
+    /// Calls a subprogram that all probes share.
+    pub(super) fn call_shared(&mut self, which: Shared, args: &[Value]) -> R<Value> {
+        let index = self.m.shared(which)?;
+        Ok(self.call_subprog(index, args))
+    }
+
+    /// The address of a function of the object, for a helper that calls back.
+    pub(super) fn subprog_addr(&mut self, index: u32, n_params: u32) -> Value {
+        let func = self.func_ref(Symbol::Subprog(index), n_params);
+        self.b.ins().func_addr(types::I64, func)
+    }
+
+    pub(super) fn symbol(&mut self, symbol: Symbol, offset: u32) -> Value {
+        let global = match self.globals.get(&(symbol, offset)) {
+            Some(&known) => known,
+            None => {
+                let name = self.b.func.declare_imported_user_function(symbol.name());
+                let global = self.b.create_global_value(GlobalValueData::Symbol {
+                    name: ExternalName::user(name),
+                    offset: i64::from(offset).into(),
+                    colocated: true,
+                    tls: false,
+                });
+                self.globals.insert((symbol, offset), global);
+                global
+            }
+        };
+        self.b.ins().symbol_value(types::I64, global)
+    }
+
+    pub(super) fn map_ptr(&mut self, row: u32) -> Value {
+        self.symbol(Symbol::Map(row), 0)
+    }
+
+    /// The address of a byte of `.rodata`.
+    pub(super) fn rodata(&mut self, offset: u32) -> Value {
+        self.symbol(Symbol::Data(RODATA), offset)
+    }
+
+    /// Constant bytes.
+    pub(super) fn constant_bytes(&mut self, bytes: &[u8]) -> R<Addr> {
+        let offset = self.m.constant(bytes)?;
+        Ok(Addr::rodata(offset))
+    }
+
+    /// A fact that the loader writes into `.rodata`: 64 bits, or a byte for a question with yes or no.
+    pub(super) fn host_value(&mut self, value: &HostValue) -> R<Value> {
+        let offset = self.m.host_value(value)?;
+        let ty = if self.m.host_value_is_bool(value) {
+            types::I8
+        } else {
+            types::I64
+        };
+        let address = self.rodata(offset);
+        Ok(self.b.ins().load(ty, constant(), address, 0))
+    }
+
+    /// Whether the kernel has a feature.
+    pub(super) fn feature(&mut self, feature: bpftrace_meta::Feature) -> R<Value> {
+        self.host_value(&HostValue::Feature(feature))
+    }
+}

@@ -1,0 +1,445 @@
+//! The tables of the object that functions under construction add to.
+
+use std::collections::BTreeMap;
+
+use bpftrace_ast::source::{SourceMap, Span};
+use bpftrace_meta::{
+    EventId, EventMeta, Feature, HostSlot, HostValue, MapId, MapMeta, MapRole, MapSize,
+    Requirement, SlotType, SourceRange,
+};
+use bpftrace_sema::{SlotIdx, Ty, TypedProgram};
+use cranelift_codegen::ir::Function;
+
+use super::R;
+use super::core_types::CoreTypes;
+use super::helper::map_type;
+use crate::error::CodegenError;
+use crate::meta_out::{self, KeptLines, SourceLines};
+use crate::object::{DataKind, DataSection, MapDef, Patch};
+
+/// Row of `.rodata` in the object's data sections.
+pub(super) const RODATA: u32 = 0;
+
+/// A finished function.
+pub(crate) struct ClifFunction {
+    /// Symbol in the object.
+    pub(crate) name: String,
+    /// The code.
+    pub(crate) func: Function,
+    /// What it is.
+    pub(crate) role: FunctionRole,
+    /// What in the script it comes from; `None` for subprograms shared by all.
+    pub(crate) span: Option<Span>,
+}
+
+/// What a function is in the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FunctionRole {
+    /// The program of a probe, by its index in [`TypedProgram::probes`].
+    Probe {
+        /// Index of the probe.
+        index: usize,
+        /// Whether the code depends on which target fired.
+        uses_target_number: bool,
+    },
+    /// A subprogram or callback with this many parameters.
+    Subprogram {
+        /// Number of parameters.
+        n_params: u32,
+    },
+}
+
+/// Everything that lowering gives.
+pub(crate) struct Lowered {
+    /// Functions; their order is what symbols count in.
+    pub(crate) functions: Vec<ClifFunction>,
+    /// Maps of the object.
+    pub(crate) maps: Vec<MapDef>,
+    /// Maps of the manifest, in the same order.
+    pub(crate) map_metas: Vec<MapMeta>,
+    /// `.rodata`.
+    pub(crate) rodata: DataSection,
+    /// Slots of the manifest.
+    pub(crate) slots: Vec<HostSlot>,
+    /// Types that relocations refer to.
+    pub(crate) types: crate::object::TypeGraph,
+    /// Constants known on the target only.
+    pub(crate) patches: Vec<Patch>,
+    /// The patches that are fields of tracepoints.
+    pub(crate) tracepoint_fields: Vec<(u32, TracepointField)>,
+    /// The patch that is the number of the attached target.
+    pub(crate) target_number: Option<u32>,
+    /// Records of the ring buffer.
+    pub(crate) events: Vec<EventMeta>,
+    /// Map that counts lost events.
+    pub(crate) lost: Option<MapId>,
+    /// What a source position (`SourceLoc`) stands for.
+    pub(crate) spans: Vec<Span>,
+    /// Kernel features the code cannot do without.
+    pub(crate) requirements: Vec<Requirement>,
+    /// Files and lines that messages quote.
+    pub(crate) lines: KeptLines,
+}
+
+/// A field of a tracepoint's record, as the code reads it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TracepointField {
+    /// Category of the event.
+    pub(crate) category: String,
+    /// Name of the event.
+    pub(crate) event: String,
+    /// Name of the field.
+    pub(crate) field: String,
+    /// Bytes.
+    pub(crate) size: u32,
+    /// Whether it is signed.
+    pub(crate) signed: bool,
+    /// Whether it is a `__data_loc` field.
+    pub(crate) data_loc: bool,
+    /// Offset in the format compiled against.
+    pub(crate) offset: u32,
+}
+
+/// Maps that are no maps of the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SpecialMap {
+    RingBuffer,
+    Lost,
+    Scratch,
+    /// Names of the attached targets, in entries of so many bytes.
+    ProbeNames(u32),
+}
+
+/// Subprograms that all probes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shared {
+    /// `(): counts a lost event`.
+    CountLost,
+    /// `(event number): sends a record without arguments`.
+    Report0,
+    /// `(event number, i64): sends a record with one argument`.
+    Report1,
+    /// `(n, bits) -> bucket` of `hist`.
+    HistBucket,
+    /// `(map, key) -> sum over all CPUs`.
+    MergeSum,
+    /// `(map, key) -> mean over all CPUs`.
+    MergeAvg { signed: bool },
+    /// `(map, key) -> least value over all CPUs`.
+    MergeMin { signed: bool },
+    /// `(map, key) -> greatest value over all CPUs`.
+    MergeMax { signed: bool },
+}
+
+/// Tables of the object under construction.
+pub(crate) struct Module<'p> {
+    pub(super) program: &'p TypedProgram,
+    pub(super) sources: &'p SourceMap,
+    pub(super) stack_budget: u32,
+    functions: Vec<Option<ClifFunction>>,
+    maps: Vec<MapDef>,
+    map_metas: Vec<MapMeta>,
+    special_maps: BTreeMap<SpecialMap, u32>,
+    rodata: DataSection,
+    slots: Vec<HostSlot>,
+    constants: BTreeMap<Vec<u8>, u32>,
+    zeros: u32,
+    pub(super) core: CoreTypes<'p>,
+    patches: Vec<Patch>,
+    patch_rows: BTreeMap<PatchKey, u32>,
+    pub(super) tracepoint_fields: Vec<(u32, TracepointField)>,
+    target_number: Option<u32>,
+    events: Vec<EventMeta>,
+    event_rows: BTreeMap<SourceRange, Vec<u32>>,
+    shared: BTreeMap<Shared, u32>,
+    spans: Vec<Span>,
+    requirements: Vec<Requirement>,
+    pub(super) lines: SourceLines<'p>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PatchKey {
+    Core(crate::object::CoreReloc),
+    Tracepoint(TracepointField),
+    TargetNumber,
+}
+
+impl<'p> Module<'p> {
+    pub(super) fn new(
+        program: &'p TypedProgram,
+        sources: &'p SourceMap,
+        stack_budget: u32,
+    ) -> R<Self> {
+        let mut module = Self {
+            program,
+            sources,
+            stack_budget,
+            functions: Vec::new(),
+            maps: Vec::new(),
+            map_metas: Vec::new(),
+            special_maps: BTreeMap::new(),
+            rodata: DataSection::new(DataKind::Rodata, ""),
+            slots: Vec::new(),
+            constants: BTreeMap::new(),
+            zeros: 0,
+            core: CoreTypes::new(&program.types),
+            patches: Vec::new(),
+            patch_rows: BTreeMap::new(),
+            tracepoint_fields: Vec::new(),
+            target_number: None,
+            events: Vec::new(),
+            event_rows: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            spans: Vec::new(),
+            requirements: Vec::new(),
+            lines: SourceLines::new(sources),
+        };
+        for requirement in &program.requirements {
+            module.requirements.push(requirement.clone());
+        }
+        for slot in &program.slots {
+            module.add_slot(slot.value.clone(), &slot.ty)?;
+        }
+        for map in &program.maps {
+            let (def, meta) = super::map::define(program, map, &module.maps)?;
+            module.maps.push(def);
+            module.map_metas.push(meta);
+        }
+        Ok(module)
+    }
+
+    pub(super) fn finish(self) -> R<Lowered> {
+        let mut functions = Vec::with_capacity(self.functions.len());
+        for (index, function) in self.functions.into_iter().enumerate() {
+            functions.push(function.ok_or_else(|| CodegenError::Internal {
+                span: None,
+                what: format!("function {index} was never built"),
+            })?);
+        }
+        let lost = self.special_maps.get(&SpecialMap::Lost).copied().map(MapId);
+        Ok(Lowered {
+            functions,
+            maps: self.maps,
+            map_metas: self.map_metas,
+            rodata: self.rodata,
+            slots: self.slots,
+            types: self.core.into_graph(),
+            patches: self.patches,
+            tracepoint_fields: self.tracepoint_fields,
+            target_number: self.target_number,
+            events: self.events,
+            lost,
+            spans: self.spans,
+            requirements: self.requirements,
+            lines: self.lines.into_kept(),
+        })
+    }
+
+    // Functions.
+
+    /// A number for a function that is still to be built.
+    pub(super) fn reserve_function(&mut self) -> u32 {
+        self.functions.push(None);
+        self.functions.len() as u32 - 1
+    }
+
+    /// Fills a number in.
+    pub(super) fn set_function(&mut self, index: u32, function: ClifFunction) {
+        self.functions[index as usize] = Some(function);
+    }
+
+    /// The number of a shared subprogram, which is built at its first use.
+    pub(super) fn shared(&mut self, which: Shared) -> R<u32> {
+        if let Some(&index) = self.shared.get(&which) {
+            return Ok(index);
+        }
+        let index = self.reserve_function();
+        self.shared.insert(which, index);
+        super::report::build_shared(self, which, index)?;
+        Ok(index)
+    }
+
+    // Maps.
+
+    pub(super) fn special_map(&mut self, which: SpecialMap) -> u32 {
+        if let Some(&row) = self.special_maps.get(&which) {
+            return row;
+        }
+        let (def, role, size) = match which {
+            SpecialMap::RingBuffer => (
+                MapDef::new("ringbuf", map_type::RINGBUF, 0, 0, 262_144),
+                MapRole::RingBuffer,
+                MapSize::RingBuffer,
+            ),
+            SpecialMap::Lost => (
+                MapDef::new("lost_events", map_type::PERCPU_ARRAY, 4, 8, 1),
+                MapRole::LostEvents,
+                MapSize::Fixed,
+            ),
+            // The sizes follow when all programs are built.
+            SpecialMap::Scratch => (
+                MapDef::new("scratch", map_type::PERCPU_ARRAY, 4, 8, 1),
+                MapRole::Scratch,
+                MapSize::Fixed,
+            ),
+            SpecialMap::ProbeNames(size) => (
+                MapDef::new(&format!("probe_names_{size}"), map_type::ARRAY, 4, size, 1),
+                MapRole::ProbeNames { size },
+                MapSize::Targets,
+            ),
+        };
+        let row = self.maps.len() as u32;
+        let symbol = def.name.clone();
+        self.maps.push(def);
+        self.map_metas.push(MapMeta { symbol, role, size });
+        self.special_maps.insert(which, row);
+        row
+    }
+
+    /// Makes room in the scratch map for entry `entry` of `size` bytes.
+    pub(super) fn need_scratch(&mut self, entry: u32, size: u32) {
+        let row = self.special_map(SpecialMap::Scratch) as usize;
+        let map = &mut self.maps[row];
+        map.value_size = map.value_size.max(size.next_multiple_of(8));
+        map.max_entries = map.max_entries.max(entry + 1);
+    }
+
+    // .rodata.
+
+    fn add_slot(&mut self, value: HostValue, ty: &Ty) -> R<u32> {
+        let row = self.slots.len();
+        let (ty, size, align) = match ty {
+            Ty::Bool => (SlotType::Bool, 1, 1),
+            Ty::Str(size) => (SlotType::Str { size: *size }, *size as usize, 8),
+            _ => (SlotType::U64, 8, 8),
+        };
+        let offset = self
+            .rodata
+            .add(&format!("slot_{row}"), &vec![0; size], align, None)?;
+        self.slots.push(HostSlot { value, ty, offset });
+        Ok(offset)
+    }
+
+    /// Byte offset in `.rodata` of a slot of the typed program.
+    pub(super) fn slot_offset(&self, slot: SlotIdx) -> Option<u32> {
+        self.slots.get(slot.0 as usize).map(|slot| slot.offset)
+    }
+
+    /// Byte offset in `.rodata` of a host value that code generation asks for itself, eight bytes wide, or one
+    /// for a question with yes or no.
+    pub(super) fn host_value(&mut self, value: &HostValue) -> R<u32> {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.value == *value) {
+            return Ok(slot.offset);
+        }
+        let ty = match value {
+            HostValue::Feature(_) | HostValue::WarningsOn | HostValue::ExtraWarningsOn => Ty::Bool,
+            _ => Ty::Int(bpftrace_sema::IntTy::U64),
+        };
+        self.add_slot(value.clone(), &ty)
+    }
+
+    /// Whether the slot of a host value is one byte wide.
+    pub(super) fn host_value_is_bool(&self, value: &HostValue) -> bool {
+        self.slots
+            .iter()
+            .find(|slot| slot.value == *value)
+            .is_some_and(|slot| slot.ty == SlotType::Bool)
+    }
+
+    /// Byte offset in `.rodata` of constant bytes, aligned to 8.
+    pub(super) fn constant(&mut self, bytes: &[u8]) -> R<u32> {
+        if let Some(&offset) = self.constants.get(bytes) {
+            return Ok(offset);
+        }
+        let name = format!("const_{}", self.constants.len());
+        let offset = self.rodata.add(&name, bytes, 8, None)?;
+        self.constants.insert(bytes.to_vec(), offset);
+        Ok(offset)
+    }
+
+    /// Byte offset in `.rodata` of at least `size` bytes that are zero.
+    pub(super) fn zeros(&mut self, size: u32) -> R<u32> {
+        if self.zeros < size {
+            // Powers of two, so that few of these exist side by side.
+            self.zeros = size.next_power_of_two().max(64);
+        }
+        self.constant(&vec![0; self.zeros as usize])
+    }
+
+    // Patches.
+
+    fn patch(&mut self, key: PatchKey, patch: impl FnOnce() -> Patch) -> u32 {
+        if let Some(&row) = self.patch_rows.get(&key) {
+            return row;
+        }
+        let row = self.patches.len() as u32;
+        self.patches.push(patch());
+        self.patch_rows.insert(key, row);
+        row
+    }
+
+    /// Row of a CO-RE relocation.
+    pub(super) fn core_patch(&mut self, reloc: crate::object::CoreReloc) -> u32 {
+        self.patch(PatchKey::Core(reloc.clone()), || Patch::Core(reloc))
+    }
+
+    /// Row of the offset of a tracepoint's field.
+    pub(super) fn tracepoint_patch(&mut self, field: TracepointField) -> u32 {
+        let n_patches = self.patches.len();
+        let initial = u64::from(field.offset);
+        let row = self.patch(PatchKey::Tracepoint(field.clone()), || Patch::Loader {
+            initial,
+        });
+        if row as usize == n_patches {
+            self.tracepoint_fields.push((row, field));
+        }
+        row
+    }
+
+    /// Row of the number of the target that fired.
+    pub(super) fn target_number_patch(&mut self) -> u32 {
+        let row = self.patch(PatchKey::TargetNumber, || Patch::Loader { initial: 0 });
+        self.target_number = Some(row);
+        row
+    }
+
+    // The manifest.
+
+    /// The number of an event. The same call in the script has one number however often it is compiled.
+    pub(super) fn event(&mut self, event: EventMeta) -> EventId {
+        let rows = self.event_rows.entry(event.place).or_default();
+        if let Some(&row) = rows.iter().find(|&&row| self.events[row as usize] == event) {
+            return EventId(row);
+        }
+        let row = self.events.len() as u32;
+        rows.push(row);
+        self.events.push(event);
+        EventId(row)
+    }
+
+    /// Notes a kernel feature that the script cannot do without.
+    pub(super) fn require(&mut self, feature: Feature, what: &str, span: Span) {
+        if self.requirements.iter().any(|r| r.feature == feature) {
+            return;
+        }
+        let place = self.lines.range(span);
+        self.requirements.push(Requirement {
+            feature,
+            what: what.to_owned(),
+            place,
+        });
+    }
+
+    /// The number by which CLIF names a place in the script.
+    pub(super) fn source_loc(&mut self, span: Span) -> u32 {
+        if self.spans.last() != Some(&span) {
+            self.spans.push(span);
+        }
+        self.spans.len() as u32 - 1
+    }
+
+    /// How values of a type are read back.
+    pub(super) fn layout(&self, ty: &Ty, span: Span) -> R<bpftrace_meta::ValueLayout> {
+        meta_out::value_layout(&self.program.types, ty, span)
+    }
+}

@@ -1,0 +1,308 @@
+//! What the functions of one probe share, and the probes of a script one by one.
+
+use bpftrace_ast::source::SourceMap;
+use bpftrace_meta::ProgramKind;
+use bpftrace_sema::{Body, Local, Probe, TypedProgram};
+use cranelift_codegen::ir::InstBuilder;
+use cranelift_codegen::ir::condcodes::IntCC;
+
+use super::R;
+use super::capture::{self, Usage};
+use super::func::{FnCx, FunctionSpec, Role, build};
+use super::module::{Lowered, Module};
+use super::place::Place;
+use super::stack::ScratchArena;
+use crate::meta_out::identifier;
+
+/// Most entries of the scratch map; programs beyond share.
+const MAX_SCRATCH_ENTRIES: u32 = 16;
+
+/// What the functions of one probe (or of one subprogram) share.
+pub(super) struct Program<'p> {
+    pub(super) probe_index: usize,
+    /// Kind of the program; subprograms of the script have none, since any probe may call them.
+    pub(super) kind: Option<ProgramKind>,
+    pub(super) default_return: i64,
+    pub(super) locals: &'p [Local],
+    pub(super) usage: Vec<Usage>,
+    pub(super) places: Vec<Option<Place>>,
+    pub(super) scratch: ScratchArena,
+    pub(super) scratch_entry: u32,
+    pub(super) scratch_used: bool,
+    pub(super) frame: Frame,
+    pub(super) uses_target_number: bool,
+    /// Names of callbacks start with this.
+    pub(super) name: String,
+    pub(super) n_callbacks: u32,
+    /// Whether a loop's body that is being built ends the probe.
+    pub(super) callback_returns: bool,
+}
+
+/// The structure that a probe's main function shares with its callbacks.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    arena: ScratchArena,
+    /// Where the address of the scratch values is, if a callback wants it.
+    pub(super) scratch: Option<u32>,
+    /// Where the context is, if a callback wants it.
+    pub(super) ctx: Option<u32>,
+    /// Where a callback leaves that the probe is to return, and what.
+    pub(super) returned: Option<(u32, u32)>,
+    /// Eight bytes each that are zeroed before anything else.
+    pub(super) zeroed: Vec<u32>,
+}
+
+impl Frame {
+    pub(super) fn alloc(&mut self, size: u32) -> u32 {
+        self.arena.alloc(size)
+    }
+
+    pub(super) fn release(&mut self, offset: u32, size: u32) {
+        self.arena.release(offset, size);
+    }
+
+    /// Bytes of the frame, as far as it is known.
+    pub(super) fn size(&self) -> u32 {
+        self.arena.high()
+    }
+}
+
+impl<'p> Program<'p> {
+    pub(super) fn new(body: &'p Body, name: String) -> Self {
+        Self {
+            locals: &body.locals,
+            usage: capture::analyze(body),
+            places: vec![None; body.locals.len()],
+            ..Self::without_script(name)
+        }
+    }
+
+    /// For a function that no part of the script stands behind.
+    pub(super) fn without_script(name: String) -> Self {
+        Self {
+            probe_index: 0,
+            kind: None,
+            default_return: 0,
+            locals: &[],
+            usage: Vec::new(),
+            places: Vec::new(),
+            scratch: ScratchArena::default(),
+            scratch_entry: 0,
+            scratch_used: false,
+            frame: Frame::default(),
+            uses_target_number: false,
+            name,
+            n_callbacks: 0,
+            callback_returns: false,
+        }
+    }
+}
+
+/// Lowers all probes of a script. No function uses more than `stack_budget` bytes of stack for values.
+pub(crate) fn lower_program(
+    program: &TypedProgram,
+    sources: &SourceMap,
+    stack_budget: u32,
+) -> R<Lowered> {
+    let mut module = Module::new(program, sources, stack_budget)?;
+    // Functions of the script come first, since their numbers are their indices.
+    for _ in &program.functions {
+        module.reserve_function();
+    }
+    let mut scratch = ScratchEntries::default();
+    for (index, function) in program.functions.iter().enumerate() {
+        let mut p = Program::new(&function.body, format!("fn_{}", identifier(&function.name)));
+        p.scratch_entry = scratch.next(None);
+        let spec = FunctionSpec {
+            index: index as u32,
+            name: p.name.clone(),
+            role: Role::Subprogram,
+            n_params: function.n_params,
+            span: function.span,
+            has_span: true,
+        };
+        build(&mut module, &mut p, spec, |cx| cx.function_body(function))?;
+        if p.scratch_used {
+            module.need_scratch(p.scratch_entry, p.scratch.high());
+        } else {
+            scratch.give_back(p.scratch_entry);
+        }
+    }
+    for (index, probe) in program.probes.iter().enumerate() {
+        let mut p = Program::new(&probe.body, program_name(probe, index));
+        p.probe_index = index;
+        p.kind = Some(probe.kind);
+        p.default_return = match probe.kind {
+            // The verifier wants 0.
+            ProgramKind::Fentry | ProgramKind::Fexit => 0,
+            _ => probe.default_return,
+        };
+        p.scratch_entry = scratch.next(Some(probe.kind));
+        let spec = FunctionSpec {
+            index: module.reserve_function(),
+            name: p.name.clone(),
+            role: Role::Main,
+            n_params: 1,
+            span: probe.span,
+            has_span: true,
+        };
+        build(&mut module, &mut p, spec, |cx| cx.probe_body(probe))?;
+        if p.scratch_used || p.frame.scratch.is_some() {
+            module.need_scratch(p.scratch_entry, p.scratch.high());
+        } else {
+            scratch.give_back(p.scratch_entry);
+        }
+    }
+    module.finish()
+}
+
+/// Hands out entries of the scratch map.
+#[derive(Debug, Default)]
+struct ScratchEntries {
+    guarded: Option<u32>,
+    next: u32,
+}
+
+impl ScratchEntries {
+    /// The entry for a program of a kind. The kinds that exclude each other on a CPU share one.
+    fn next(&mut self, kind: Option<ProgramKind>) -> u32 {
+        let guarded = matches!(
+            kind,
+            Some(ProgramKind::Kprobe | ProgramKind::Tracepoint | ProgramKind::PerfEvent)
+        );
+        if guarded && let Some(entry) = self.guarded {
+            return entry;
+        }
+        let entry = self.next % MAX_SCRATCH_ENTRIES;
+        self.next += 1;
+        if guarded {
+            self.guarded = Some(entry);
+        }
+        entry
+    }
+
+    /// Takes back the entry handed out last, which turned out not to be needed.
+    fn give_back(&mut self, entry: u32) {
+        if self.next > 0
+            && entry == (self.next - 1) % MAX_SCRATCH_ENTRIES
+            && self.guarded != Some(entry)
+        {
+            self.next -= 1;
+        }
+    }
+}
+
+/// The program's symbol: what the probe is called, and a number that makes it unique.
+fn program_name(probe: &Probe, index: usize) -> String {
+    use bpftrace_meta::ProbeTarget as T;
+    let text = match (&probe.name, probe.targets.first()) {
+        (Some(name), _) => name.clone(),
+        (None, None) => "probe".to_owned(),
+        (None, Some(target)) => match target {
+            T::Begin => "begin".to_owned(),
+            T::End => "end".to_owned(),
+            T::SelfSignal(name) => format!("self_{name}"),
+            T::Test(name) => format!("test_{name}"),
+            T::Bench(name) => format!("bench_{name}"),
+            T::Interval(_) => "interval".to_owned(),
+            T::Profile(_) => "profile".to_owned(),
+            T::Software { event, .. } => format!("software_{event}"),
+            T::Hardware { event, .. } => format!("hardware_{event}"),
+            T::Tracepoint { event, .. } => format!("tracepoint_{}", text_of(event)),
+            T::RawTracepoint { name, .. } => format!("rawtracepoint_{}", text_of(name)),
+            T::Kprobe { ret, function, .. } => {
+                format!(
+                    "{}_{}",
+                    if *ret { "kretprobe" } else { "kprobe" },
+                    text_of(function)
+                )
+            }
+            T::KprobeAddress(_) => "kprobe".to_owned(),
+            T::Fentry { exit, function, .. } => {
+                format!(
+                    "{}_{}",
+                    if *exit { "fexit" } else { "fentry" },
+                    text_of(function)
+                )
+            }
+            T::FentryBpf { exit, name, .. } => {
+                format!(
+                    "{}_{}",
+                    if *exit { "fexit" } else { "fentry" },
+                    text_of(name)
+                )
+            }
+            T::Uprobe { ret, .. } => (if *ret { "uretprobe" } else { "uprobe" }).to_owned(),
+            T::Usdt { name, .. } => format!("usdt_{}", text_of(name)),
+            T::Watchpoint { .. } => "watchpoint".to_owned(),
+            T::Iter { name, .. } => format!("iter_{name}"),
+        },
+    };
+    let mut name = identifier(&text);
+    name.truncate(64);
+    format!("{name}_{}", index + 1)
+}
+
+fn text_of(text: &bpftrace_meta::AttachText) -> String {
+    let mut out = String::new();
+    for part in &text.0 {
+        match part {
+            bpftrace_meta::TextPart::Literal(literal) => out.push_str(literal),
+            bpftrace_meta::TextPart::Param(n) => out.push_str(&format!("_{n}")),
+        }
+    }
+    out
+}
+
+impl FnCx<'_, '_> {
+    fn probe_body(&mut self, probe: &Probe) -> R<()> {
+        if let Some(slot) = probe.pid_filter {
+            self.pid_filter(slot)?;
+        }
+        self.stmts(&probe.body.stmts)?;
+        self.return_default();
+        Ok(())
+    }
+
+    /// Leaves unless the event belongs to the process that the user asked for, if any.
+    fn pid_filter(&mut self, slot: bpftrace_sema::SlotIdx) -> R<()> {
+        let wanted = self.slot_value(slot)?;
+        let asked = self.cmp_imm(IntCC::NotEqual, wanted, 0);
+        self.when(asked, false, |cx| {
+            let pid = cx.pid_or_tid(super::builtin::PidPart::Pid, false)?;
+            let pid = cx.zext64(pid);
+            let other = cx.b.ins().icmp(IntCC::NotEqual, pid, wanted);
+            cx.when(other, false, |cx| {
+                cx.return_default();
+                cx.enter_unreachable();
+                Ok(())
+            })
+        })
+    }
+
+    fn function_body(&mut self, function: &bpftrace_sema::Function) -> R<()> {
+        for index in 0..function.n_params {
+            let local = bpftrace_sema::LocalIdx(index);
+            self.define_param(local, self.params[index as usize])?;
+        }
+        self.stmts(&function.body.stmts)?;
+        self.return_default();
+        Ok(())
+    }
+
+    /// Whether the verifier takes nothing but 0 as the result of the program.
+    pub(super) fn must_return_zero(&self) -> bool {
+        self.role == Role::Main
+            && matches!(self.p.kind, Some(ProgramKind::Fentry | ProgramKind::Fexit))
+    }
+
+    /// Ends the function with what it returns when the script does not say.
+    pub(super) fn return_default(&mut self) {
+        let value = match self.role {
+            Role::Main => self.p.default_return,
+            Role::Callback | Role::Subprogram => 0,
+        };
+        let value = self.i64(value);
+        self.b.ins().return_(&[value]);
+    }
+}

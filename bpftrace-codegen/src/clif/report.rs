@@ -1,0 +1,176 @@
+//! Warnings of the running program, lost events, and the subprograms that all probes share.
+
+use bpftrace_ast::source::Span;
+use bpftrace_meta::{ArgLayout, EventKind, EventMeta, HelperFailure, RuntimeError, ValueLayout};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{Value, types};
+
+use super::R;
+use super::func::{FnCx, FunctionSpec, Role, build};
+use super::helper::Helper;
+use super::memory::{Access, Addr};
+use super::module::{Module, Shared, SpecialMap};
+use super::program::Program;
+
+impl FnCx<'_, '_> {
+    /// Tells user space about a mistake of the script at run time, if warnings are wanted.
+    pub(super) fn runtime_error(&mut self, error: RuntimeError) -> R<()> {
+        let place = self.m.lines.range(self.span);
+        let event = self.m.event(EventMeta {
+            kind: EventKind::RuntimeError(error),
+            args: Vec::new(),
+            size: 8,
+            place,
+            expanded_from: Vec::new(),
+        });
+        let wanted = self.warnings_on()?;
+        self.when(wanted, true, |cx| {
+            let event = cx.i64(i64::from(event.0));
+            cx.call_shared(Shared::Report0, &[event])?;
+            Ok(())
+        })
+    }
+
+    /// Tells user space that a helper failed, if it did and warnings are wanted.
+    pub(super) fn check_helper(&mut self, helper: Helper, result: Value) -> R<()> {
+        let place = self.m.lines.range(self.span);
+        let event = self.m.event(EventMeta {
+            kind: EventKind::RuntimeError(RuntimeError::HelperFailed(HelperFailure {
+                helper: helper.name().to_owned(),
+            })),
+            args: vec![ArgLayout {
+                offset: 8,
+                layout: ValueLayout::Int {
+                    size: 8,
+                    signed: true,
+                },
+            }],
+            size: 16,
+            place,
+            expanded_from: Vec::new(),
+        });
+        let failed = self.cmp_imm(IntCC::SignedLessThan, result, 0);
+        self.when(failed, true, |cx| {
+            let wanted = cx.warnings_on()?;
+            cx.when(wanted, true, |cx| {
+                let event = cx.i64(i64::from(event.0));
+                cx.call_shared(Shared::Report1, &[event, result])?;
+                Ok(())
+            })
+        })
+    }
+
+    /// Reserves a record, fills it and sends it off; counts it as lost when there is no room.
+    pub(super) fn send_record(
+        &mut self,
+        size: u32,
+        fill: impl FnOnce(&mut Self, Addr) -> R<()>,
+    ) -> R<()> {
+        let ring = self.m.special_map(SpecialMap::RingBuffer);
+        // Whoever sends records has a place to count the lost ones.
+        self.m.special_map(SpecialMap::Lost);
+        let (ring, size, flags) = (self.map_ptr(ring), self.i64(i64::from(size)), self.i64(0));
+        let record = self.call(Helper::RingbufReserve, &[ring, size, flags]);
+        let (reserved, lost, after) = (
+            self.b.create_block(),
+            self.b.create_block(),
+            self.b.create_block(),
+        );
+        self.b.set_cold_block(lost);
+        self.brif(record, reserved, lost);
+        self.enter(reserved);
+        fill(self, Addr::value(record, 8))?;
+        let flags = self.i64(0);
+        self.call_submit(record, flags);
+        self.jump(after, &[]);
+        self.enter(lost);
+        self.call_shared(Shared::CountLost, &[])?;
+        self.jump(after, &[]);
+        self.enter(after);
+        Ok(())
+    }
+
+    fn call_submit(&mut self, record: Value, flags: Value) {
+        self.call(Helper::RingbufSubmit, &[record, flags]);
+    }
+}
+
+/// Builds a shared subprogram.
+pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<()> {
+    let (name, n_params) = match which {
+        Shared::CountLost => ("count_lost", 0),
+        Shared::Report0 => ("report", 1),
+        Shared::Report1 => ("report_value", 2),
+        Shared::HistBucket => ("hist_bucket", 2),
+        Shared::MergeSum => ("merge_sum", 2),
+        Shared::MergeAvg { signed: false } => ("merge_avg", 2),
+        Shared::MergeAvg { signed: true } => ("merge_avg_signed", 2),
+        Shared::MergeMin { signed: false } => ("merge_min", 2),
+        Shared::MergeMin { signed: true } => ("merge_min_signed", 2),
+        Shared::MergeMax { signed: false } => ("merge_max", 2),
+        Shared::MergeMax { signed: true } => ("merge_max_signed", 2),
+    };
+    let spec = FunctionSpec {
+        index,
+        name: name.to_owned(),
+        role: Role::Subprogram,
+        n_params,
+        span: some_span(m),
+        has_span: false,
+    };
+    let mut program = Program::without_script(name.to_owned());
+    build(m, &mut program, spec, |cx| match which {
+        Shared::CountLost => cx.count_lost_body(),
+        Shared::Report0 => cx.report_body(false),
+        Shared::Report1 => cx.report_body(true),
+        Shared::HistBucket => cx.hist_bucket_body(),
+        Shared::MergeSum => cx.merge_sum_body(),
+        Shared::MergeAvg { signed } => cx.merge_avg_body(signed),
+        Shared::MergeMin { signed } => cx.merge_extreme_body(signed, false),
+        Shared::MergeMax { signed } => cx.merge_extreme_body(signed, true),
+    })
+}
+
+/// Any place in the script: the lines of shared code have to say something.
+fn some_span(m: &Module<'_>) -> Span {
+    match m.program.probes.first() {
+        Some(probe) => probe.span,
+        None => match m.sources.files().next() {
+            Some((id, _)) => Span::new(id, 0, 0),
+            None => Span::new(bpftrace_ast::source::SourceMap::new().add("", ""), 0, 0),
+        },
+    }
+}
+
+impl FnCx<'_, '_> {
+    fn count_lost_body(&mut self) -> R<()> {
+        let map = self.m.special_map(SpecialMap::Lost);
+        let key = self.m.zeros(8)?;
+        let (map, key) = (self.map_ptr(map), self.rodata(key));
+        let counter = self.call(Helper::MapLookupElem, &[map, key]);
+        self.when(counter, false, |cx| {
+            let counter = Addr::value(counter, 8);
+            let old = cx.load(types::I64, counter, Access::Shared);
+            let new = cx.add_imm(old, 1);
+            cx.store(new, counter);
+            Ok(())
+        })?;
+        self.return_default();
+        Ok(())
+    }
+
+    fn report_body(&mut self, with_value: bool) -> R<()> {
+        let size = if with_value { 16 } else { 8 };
+        self.send_record(size, |cx, record| {
+            let event = cx.params[0];
+            cx.store(event, record);
+            if with_value {
+                let value = cx.params[1];
+                cx.store(value, record.at(8));
+            }
+            Ok(())
+        })?;
+        self.return_default();
+        Ok(())
+    }
+}
