@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::static_build::Executables;
 use crate::workspace::Workspace;
 use measure::{Measure, Run};
 
@@ -38,14 +37,10 @@ struct Subject {
 }
 
 /// Prints the table.
-pub(crate) fn run(workspace: &Workspace, ours: &Executables, options: &Options) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, ours: &Path, options: &Options) -> Result<()> {
     let measure = Measure::new(workspace)?;
     let folder = workspace.target.join("bench");
-    let mut subjects = vec![Subject::new(
-        &ours.bpftrace,
-        &folder.join("hello-ours"),
-        &measure,
-    )];
+    let mut subjects = vec![Subject::new(ours, &folder.join("hello-ours"), &measure)];
     match options.peer.clone().or_else(on_path) {
         Some(peer) => subjects.push(Subject::new(&peer, &folder.join("hello-peer"), &measure)),
         None => println!("no peer: bpftrace is not on PATH and --peer is not given"),

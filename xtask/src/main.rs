@@ -83,6 +83,9 @@ enum TaskArgs {
         /// Test this executable and build none.
         #[arg(long)]
         bpftrace: Option<PathBuf>,
+        /// Also put this folder's contents under the guests' root, such as shared libraries.
+        #[arg(long)]
+        with: Option<PathBuf>,
         /// Build quickly, as build-static does.
         #[arg(long)]
         fast: bool,
@@ -101,6 +104,9 @@ enum TaskArgs {
         /// The bpftrace to compare with; by default the one on PATH.
         #[arg(long)]
         peer: Option<PathBuf>,
+        /// Measure this executable and build none.
+        #[arg(long)]
+        bpftrace: Option<PathBuf>,
     },
     /// What runs inside a guest.
     #[command(hide = true)]
@@ -155,6 +161,7 @@ fn task(task: TaskArgs) -> Result<i32> {
             verbose,
             bpftrace,
             fast,
+            with,
         } => {
             let workspace = Workspace::find()?;
             setup::set_up()?;
@@ -172,6 +179,7 @@ fn task(task: TaskArgs) -> Result<i32> {
                 modes: mode.modes(),
                 filter,
                 verbose,
+                with,
             };
             let totals = runtime::run(&workspace, &bpftrace, &selection)?;
             println!("{totals}");
@@ -182,10 +190,17 @@ fn task(task: TaskArgs) -> Result<i32> {
             println!("{totals}");
             Ok(i32::from(totals.failed > 0))
         }
-        TaskArgs::Bench { runs, peer } => {
+        TaskArgs::Bench {
+            runs,
+            peer,
+            bpftrace,
+        } => {
             let workspace = Workspace::find()?;
-            let ours = static_build::build(&workspace, Quality::Full)?;
-            bench::run(&workspace, &ours, &bench::Options { runs, peer }).map(|()| 0)
+            let bpftrace = match bpftrace {
+                Some(path) => path,
+                None => static_build::build(&workspace, Quality::Full)?.bpftrace,
+            };
+            bench::run(&workspace, &bpftrace, &bench::Options { runs, peer }).map(|()| 0)
         }
         TaskArgs::Run { guest, words } => run::run(&Workspace::find()?, guest, &words),
         TaskArgs::Guest { kernel, line } => {

@@ -16,7 +16,7 @@ mod programs;
 mod report;
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
@@ -46,6 +46,8 @@ pub(crate) struct Selection {
     pub(crate) filter: Option<String>,
     /// Also say what passed and what was skipped.
     pub(crate) verbose: bool,
+    /// A folder whose contents are put under the guests' root as well.
+    pub(crate) with: Option<PathBuf>,
 }
 
 /// Runs what is selected with this executable; prints failures and a summary for each kernel,
@@ -57,6 +59,9 @@ pub(crate) fn run(workspace: &Workspace, bpftrace: &Path, selection: &Selection)
         from: bpftrace.to_owned(),
         to: plan::BPFTRACE.to_owned(),
     });
+    if let Some(folder) = &selection.with {
+        files.extend(GuestFile::tree(folder)?);
+    }
     let mut plan = Plan::new(&cases, selection);
     files.extend(portable::build(workspace, bpftrace, &mut plan)?);
 

@@ -39,6 +39,7 @@ pub(crate) fn run(workspace: &Workspace, quality: Quality) -> Result<Totals> {
                 modes: vec![Mode::Direct, Mode::Aot],
                 filter: None,
                 verbose: false,
+                with: None,
             };
             runtime::run(workspace, &bpftrace, &selection)
         }),

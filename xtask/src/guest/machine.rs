@@ -65,16 +65,8 @@ impl Guest {
             // -cx16: QEMU 7.2 leaves garbage in the flags after cmpxchg16b, and the kernel's
             // allocator then crashes now and then.
             command.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]);
-            command.args([
-                "-m",
-                "1024",
-                "-smp",
-                "2",
-                "-nographic",
-                "-no-reboot",
-                "-nic",
-                "none",
-            ]);
+            command.args(["-m", &memory(files).to_string(), "-smp", "2"]);
+            command.args(["-nographic", "-no-reboot", "-nic", "none"]);
             command.args(["-monitor", "none", "-serial"]);
             command.arg(format!("file:{}", console.display()));
             command.args(["-serial", "stdio", "-append", KERNEL_ARGS]);
@@ -172,6 +164,16 @@ impl Drop for Guest {
         let _ = self.qemu.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The memory of a guest with these files, in megabytes. Its root file system is in memory, and
+/// while it starts it holds the archive as well; the base leaves room for what we put there.
+fn memory(files: &[GuestFile]) -> u64 {
+    const BASE: u64 = 1024;
+    const INCLUDED: u64 = 200;
+    let size = |file: &GuestFile| fs::metadata(&file.from).map_or(0, |metadata| metadata.len());
+    let megabytes = files.iter().map(size).sum::<u64>() >> 20;
+    BASE + 2 * megabytes.saturating_sub(INCLUDED)
 }
 
 /// Boots a guest, runs one shell line in it with this process's outputs, and returns its status.

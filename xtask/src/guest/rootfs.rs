@@ -64,6 +64,31 @@ impl GuestFile {
     }
 }
 
+impl GuestFile {
+    /// Everything under a folder, at the same places under the guest's root.
+    pub(crate) fn tree(folder: &Path) -> Result<Vec<GuestFile>> {
+        let mut files = Vec::new();
+        let mut folders = vec![PathBuf::new()];
+        while let Some(inner) = folders.pop() {
+            let path = folder.join(&inner);
+            let entries = fs::read_dir(&path).with_context(|| path.display().to_string())?;
+            for entry in entries {
+                let entry = entry?;
+                let inner = inner.join(entry.file_name());
+                if entry.file_type()?.is_dir() {
+                    folders.push(inner);
+                } else {
+                    files.push(GuestFile {
+                        from: entry.path(),
+                        to: format!("/{}", inner.display()),
+                    });
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
 /// Writes the archive. The agent is a stripped copy of this executable, made beside it.
 pub(crate) fn write(path: &Path, job: &[Task], files: &[GuestFile]) -> Result<()> {
     let agent = path.with_extension("agent");
