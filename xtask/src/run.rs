@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 use crate::guest::kernel::Kernel;
 use crate::guest::machine;
 use crate::guest::rootfs::GuestFile;
+use crate::runtime::programs;
 use crate::setup;
 use crate::static_build::{self, Executables, Quality};
 use crate::workspace::Workspace;
@@ -47,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, guest: Option<Kernel>, words: &[String]
     machine::run_line(kernel, &line.join(" "), &files, true)
 }
 
-/// A shell line in a guest that has the executables in it, if they are built.
+/// A shell line in a guest that has the test programs in it, and the executables if they are built.
 pub(crate) fn guest_line(workspace: &Workspace, kernel: Kernel, line: &str) -> Result<i32> {
     let candidates = [Quality::Full, Quality::Fast]
         .map(|quality| static_build::executables(workspace, quality))
@@ -58,11 +59,10 @@ pub(crate) fn guest_line(workspace: &Workspace, kernel: Kernel, line: &str) -> R
             .and_then(|metadata| metadata.modified())
             .ok()
     });
-    let files: Vec<GuestFile> = newest
-        .iter()
-        .flat_map(|executables| [&executables.bpftrace, &executables.aotrt])
-        .map(|path| GuestFile::command(path))
-        .collect();
+    let mut files = programs::build(workspace)?;
+    for Executables { bpftrace, aotrt } in newest {
+        files.extend([GuestFile::command(&bpftrace), GuestFile::command(&aotrt)]);
+    }
     machine::run_line(kernel, line, &files, true)
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod case;
 mod expect;
 mod plan;
 mod portable;
-mod programs;
+pub(crate) mod programs;
 mod report;
 
 use std::collections::VecDeque;
