@@ -1,37 +1,27 @@
-//! Generated CLIF functions run in Cranelift's interpreter and, compiled, on two BPF machines; all
-//! must agree.
+//! Generated CLIF functions, and the statements that they are made of.
 
-mod machine;
-
-use cranelift_codegen::data_value::DataValue;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
-    AbiParam, AtomicRmwOp, BlockCall, Function, InstBuilder, JumpTableData, MemFlagsData,
-    Signature, StackSlot, StackSlotData, StackSlotKind, Type, UserFuncName, Value, types,
+    AbiParam, AtomicRmwOp, BlockCall, ExtFuncData, ExternalName, Function, InstBuilder,
+    JumpTableData, MemFlagsData, Signature, StackSlot, StackSlotData, StackSlotKind, Type,
+    UserFuncName, Value, types,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use cranelift_interpreter::environment::FunctionStore;
-use cranelift_interpreter::interpreter::{Interpreter, InterpreterState};
-use cranelift_interpreter::step::ControlFlow;
 use proptest::prelude::*;
 
-use bpftrace_codegen::bpf::{
-    BackendError, BackendOptions, Insn, JmpOp, Reg, Src, Width, compile_function, disassemble,
-};
 use bpftrace_codegen::symbols::Symbol;
-use machine::Machine;
 
 const TYPES: [Type; 4] = [types::I8, types::I16, types::I32, types::I64];
 const VARS_PER_TYPE: usize = 3;
-const HELPER_ID: u32 = 5;
+pub(crate) const HELPER_ID: u32 = 5;
 const BUFFER_BYTES: u32 = 64;
 
 /// A variable: index of its type, and which of that type.
-type Var = (u8, u8);
+pub(crate) type Var = (u8, u8);
 
 #[derive(Clone, Debug)]
-enum Stmt {
+pub(crate) enum Stmt {
     Const {
         dst: Var,
         value: i64,
@@ -119,7 +109,7 @@ enum Stmt {
 }
 
 #[derive(Clone, Debug)]
-enum Cond {
+pub(crate) enum Cond {
     Truth(Var),
     Compare {
         cc: u8,
@@ -148,7 +138,26 @@ const CONDITIONS: [IntCC; 10] = [
     IntCC::UnsignedLessThanOrEqual,
 ];
 
+/// Where the function is going to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Anywhere: any access to the stack, a helper, a result of 64 bits.
+    UserSpace,
+    /// In the kernel: aligned accesses only, a subprogram, a result whose low half is what matters.
+    Kernel,
+}
+
+impl Purpose {
+    fn callee(self) -> Symbol {
+        match self {
+            Purpose::UserSpace => Symbol::Helper(HELPER_ID),
+            Purpose::Kernel => Symbol::Subprog(0),
+        }
+    }
+}
+
 struct Gen<'a, 'b> {
+    purpose: Purpose,
     builder: &'a mut FunctionBuilder<'b>,
     vars: [[Variable; VARS_PER_TYPE]; 4],
     buffer: StackSlot,
@@ -283,7 +292,10 @@ impl Gen<'_, '_> {
 
     /// Address of a byte of the buffer that leaves room for `ty`, and an offset to add.
     fn place(&mut self, ty: Type, at: u8) -> (Value, i32) {
-        let at = i32::from(at) % (BUFFER_BYTES - ty.bytes()) as i32;
+        let at = match self.purpose {
+            Purpose::UserSpace => i32::from(at) % (BUFFER_BYTES - ty.bytes()) as i32,
+            Purpose::Kernel => i32::from(at) % (BUFFER_BYTES / 8) as i32 * 8,
+        };
         match at % 3 {
             0 => (
                 self.builder.ins().stack_addr(types::I64, self.buffer, 0),
@@ -466,15 +478,13 @@ impl Gen<'_, '_> {
                 let name = self
                     .builder
                     .func
-                    .declare_imported_user_function(Symbol::Helper(HELPER_ID).name());
-                let func = self
-                    .builder
-                    .import_function(cranelift_codegen::ir::ExtFuncData {
-                        name: cranelift_codegen::ir::ExternalName::user(name),
-                        signature,
-                        colocated: true,
-                        patchable: false,
-                    });
+                    .declare_imported_user_function(self.purpose.callee().name());
+                let func = self.builder.import_function(ExtFuncData {
+                    name: ExternalName::user(name),
+                    signature,
+                    colocated: true,
+                    patchable: false,
+                });
                 let args: Vec<Value> = args.iter().map(|&arg| self.get((3, arg))).collect();
                 let call = self.builder.ins().call(func, &args);
                 let result = self.builder.inst_results(call)[0];
@@ -558,10 +568,12 @@ fn helper_signature() -> Signature {
     signature
 }
 
-/// The helper, in CLIF and in Rust.
-fn helper_function() -> Function {
+/// The function that generated functions call.
+pub(crate) fn helper_function(purpose: Purpose) -> Function {
+    let name = purpose.callee().name();
+    let (namespace, index) = (name.namespace, name.index);
     let text = format!(
-        "function u0:{HELPER_ID}(i64, i64, i64, i64, i64) -> i64 fast {{
+        "function u{namespace}:{index}(i64, i64, i64, i64, i64) -> i64 fast {{
          block0(v0: i64, v1: i64, v2: i64, v3: i64, v4: i64):
             v5 = imul v0, v1
             v6 = bxor v5, v2
@@ -576,18 +588,7 @@ fn helper_function() -> Function {
         .remove(0)
 }
 
-fn helper([a, b, c, d, e]: [u64; 5]) -> u64 {
-    (a.wrapping_mul(b) ^ c)
-        .wrapping_sub(d)
-        .wrapping_mul(e)
-        .wrapping_add(a)
-}
-
-fn rbpf_helper(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
-    helper([a, b, c, d, e])
-}
-
-fn build(stmts: &[Stmt], live: u16) -> Function {
+pub(crate) fn build(stmts: &[Stmt], live: u16, purpose: Purpose) -> Function {
     let mut func =
         Function::with_name_signature(UserFuncName::testcase("generated"), helper_signature());
     let mut context = FunctionBuilderContext::new();
@@ -620,6 +621,7 @@ fn build(stmts: &[Stmt], live: u16) -> Function {
             .store(MemFlagsData::new(), params[at as usize / 8 % 5], address, 0);
     }
     let mut generator = Gen {
+        purpose,
         builder: &mut builder,
         vars,
         buffer,
@@ -649,119 +651,19 @@ fn build(stmts: &[Stmt], live: u16) -> Function {
             .load(types::I64, MemFlagsData::new(), address, 0);
         sum = builder.ins().bxor(sum, value);
     }
+    if purpose == Purpose::Kernel {
+        let half = builder.ins().iconst(types::I64, 32);
+        let high = builder.ins().ushr(sum, half);
+        sum = builder.ins().bxor(sum, high);
+        let low = builder.ins().iconst(types::I64, 0xffff_ffff);
+        sum = builder.ins().band(sum, low);
+    }
     builder.ins().return_(&[sum]);
     builder.seal_all_blocks();
     func
 }
 
-fn interpret(func: &Function, args: [u64; 5]) -> Option<u64> {
-    let helper = helper_function();
-    let mut store = FunctionStore::default();
-    store.add(func.name.to_string(), func);
-    store.add(helper.name.to_string(), &helper);
-    let state = InterpreterState::default().with_function_store(store);
-    let mut interpreter = Interpreter::new(state);
-    let args = args.map(|arg| DataValue::I64(arg as i64));
-    match interpreter.call_by_name(&func.name.to_string(), &args) {
-        Ok(ControlFlow::Return(values)) => match values[0] {
-            DataValue::I64(value) => Some(value as u64),
-            ref other => panic!("unexpected result {other}"),
-        },
-        // A trap, which ends a BPF program early.
-        Ok(_) => None,
-        Err(error) => panic!("interpreter: {error}\n{func}"),
-    }
-}
-
-/// rbpf compares 64-bit registers with zero-extended immediates, where the kernel extends the sign;
-/// and it has no atomics.
-fn rbpf_can_run(code: &[u8]) -> bool {
-    let mut rest = code;
-    while let Some(insn) = Insn::decode(rest) {
-        match insn {
-            Insn::Atomic { .. } => return false,
-            Insn::JumpIf {
-                op,
-                width: Width::W64,
-                rhs: Src::Imm(imm),
-                ..
-            } => {
-                let extended = matches!(
-                    op,
-                    JmpOp::Sgt | JmpOp::Sge | JmpOp::Slt | JmpOp::Sle | JmpOp::Set
-                );
-                if imm < 0 && !extended {
-                    return false;
-                }
-            }
-            _ => {}
-        }
-        rest = &rest[insn.slots() as usize * 8..];
-    }
-    true
-}
-
-fn run_rbpf(code: &[u8], args: [u64; 5]) -> Result<u64, String> {
-    let mut program = Vec::new();
-    for (idx, &value) in args.iter().enumerate() {
-        let dst = Reg::argument(idx).expect("five arguments");
-        Insn::LdImm64 {
-            dst,
-            pseudo: 0,
-            value,
-        }
-        .encode(&mut program);
-    }
-    program.extend(code);
-    let mut vm = rbpf::EbpfVmNoData::new(Some(&program)).map_err(|error| error.to_string())?;
-    vm.register_helper(HELPER_ID, rbpf_helper)
-        .map_err(|error| error.to_string())?;
-    vm.execute_program().map_err(|error| error.to_string())
-}
-
-fn check(stmts: &[Stmt], live: u16, args: [u64; 5]) -> Result<(), TestCaseError> {
-    let func = build(stmts, live);
-    let Some(expected) = interpret(&func, args) else {
-        return Err(TestCaseError::reject("traps"));
-    };
-    for optimize in [true, false] {
-        let mut options = BackendOptions::new();
-        options.verify = true;
-        options.optimize = optimize;
-        options.dump_vcode = true;
-        options.dump_clif_opt = true;
-        let compiled = match compile_function(func.clone(), &options) {
-            Ok(compiled) => compiled,
-            Err(BackendError::StackOverflow { .. }) => {
-                return Err(TestCaseError::reject("stack"));
-            }
-            Err(error) => return Err(TestCaseError::fail(format!("{error}\n{func}"))),
-        };
-        let mut machine = Machine::new(&args);
-        machine.helper(HELPER_ID as i32, 5, helper);
-        let actual = machine.run(&compiled.code);
-        let explain = || {
-            format!(
-                "optimize {optimize}\n{func}\n{}\n{}\n{}",
-                compiled.clif_opt.as_deref().unwrap_or_default(),
-                compiled.vcode.as_deref().unwrap_or_default(),
-                disassemble(&compiled.code, &compiled.relocs)
-            )
-        };
-        prop_assert_eq!(&actual, &Ok(expected), "{}", explain());
-        if rbpf_can_run(&compiled.code) {
-            prop_assert_eq!(
-                run_rbpf(&compiled.code, args),
-                Ok(expected),
-                "rbpf: {}",
-                explain()
-            );
-        }
-    }
-    Ok(())
-}
-
-fn number() -> impl Strategy<Value = i64> {
+pub(crate) fn number() -> impl Strategy<Value = i64> {
     prop_oneof![
         4 => -3i64..20,
         1 => prop::sample::select(vec![
@@ -797,7 +699,7 @@ fn cond() -> impl Strategy<Value = Cond> {
     ]
 }
 
-fn simple() -> impl Strategy<Value = Stmt> {
+pub(crate) fn simple() -> impl Strategy<Value = Stmt> {
     let imm = || prop::option::of(number());
     let b = any::<u8>;
     prop_oneof![
@@ -824,7 +726,7 @@ fn simple() -> impl Strategy<Value = Stmt> {
     ]
 }
 
-fn stmt() -> impl Strategy<Value = Stmt> {
+pub(crate) fn stmt() -> impl Strategy<Value = Stmt> {
     simple().prop_recursive(3, 40, 6, |inner| {
         let list = prop::collection::vec(inner, 0..6);
         prop_oneof![
@@ -835,38 +737,4 @@ fn stmt() -> impl Strategy<Value = Stmt> {
                 .prop_map(|(value, arms)| Stmt::Switch { value, arms }),
         ]
     })
-}
-
-/// Few cases for everyday runs; `PROPTEST_CASES` asks for more.
-fn config() -> ProptestConfig {
-    let mut config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 64;
-    }
-    config
-}
-
-proptest! {
-    #![proptest_config(config())]
-
-    #[test]
-    fn straight_line(
-        stmts in prop::collection::vec(simple(), 1..12),
-        live in any::<u16>(),
-        args in any::<[u64; 5]>(),
-    ) {
-        check(&stmts, live, args)?;
-    }
-
-    #[test]
-    fn control_flow(
-        stmts in prop::collection::vec(stmt(), 1..12),
-        live in any::<u16>(),
-        args in prop::array::uniform5(number().prop_map(|value| value as u64)),
-    ) {
-        check(&stmts, live, args)?;
-    }
 }
