@@ -1,3 +1,62 @@
-//! The bpftrace command.
+//! The `bpftrace` command: options, and which passes they call for.
+//!
+//! Everything that is decided about a script is decided elsewhere: this crate opens files, composes
+//! `ast`, `sema`, `codegen` and `loader`, and turns what they say into text and an exit status.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod cmd;
+mod shim;
+mod types_in;
+
+use std::process::ExitCode;
+
+use args::{Command, Low, USAGE, UsageError};
+
+/// The version that `--version` shows: upstream's form, so that scripts which parse it go on
+/// working.
+const VERSION: &str = concat!("bpftrace v", env!("CARGO_PKG_VERSION"));
+
+fn main() -> ExitCode {
+    // Deep expressions recurse deeply; the parser bounds the depth, this bounds the stack.
+    const STACK: usize = 64 << 20;
+    let worker = std::thread::Builder::new()
+        .name("bpftrace".into())
+        .stack_size(STACK);
+    match worker.spawn(run).map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(_)) => ExitCode::from(2),
+        Err(error) => {
+            eprintln!("ERROR: cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> ExitCode {
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.peek().is_none() {
+        eprint!("{USAGE}");
+        return ExitCode::FAILURE;
+    }
+    let command = match Low::parse(args).and_then(args::resolve) {
+        Ok(command) => command,
+        Err(UsageError {
+            message,
+            show_usage,
+        }) => {
+            eprintln!("{message}");
+            if show_usage {
+                eprint!("{USAGE}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    match command {
+        Command::Help => cmd::say(USAGE),
+        Command::Version => cmd::say(&format!("{VERSION}\n")),
+        Command::Info => cmd::info::info(),
+        Command::List(list) => cmd::list::list(&list),
+        Command::Compile(compile) => cmd::compile::compile(&compile),
+    }
+}

@@ -1,0 +1,93 @@
+//! One module a verb.
+
+pub(crate) mod compile;
+pub(crate) mod info;
+pub(crate) mod list;
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    process::ExitCode,
+};
+
+use bpftrace_ast::diag::{
+    Diagnostic, Severity,
+    render::{Color, render_all},
+};
+use bpftrace_ast::source::{SourceId, SourceMap};
+use bpftrace_loader::{LinuxHost, options::wants_color};
+
+use crate::args::Script;
+
+/// Writes to standard output; nobody reading it is not an error.
+pub(crate) fn say(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("ERROR: cannot write: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes an error without a place in a script.
+pub(crate) fn fail(message: impl std::fmt::Display) -> ExitCode {
+    eprintln!("ERROR: {message}");
+    ExitCode::FAILURE
+}
+
+/// Reads a script; its name in messages is `stdin` unless it is a file.
+pub(crate) fn read(script: &Script, sources: &mut SourceMap) -> Result<SourceId, String> {
+    match script {
+        Script::Text(text) => Ok(sources.add("stdin", text.clone())),
+        Script::Stdin => {
+            let mut bytes = Vec::new();
+            io::stdin()
+                .read_to_end(&mut bytes)
+                .map_err(|error| format!("cannot read the script from standard input: {error}"))?;
+            Ok(sources.add("stdin", text(bytes, "standard input")?))
+        }
+        Script::File(path) => {
+            let shown = path.display();
+            let bytes = fs::read(path)
+                .map_err(|error| format!("failed to open file '{shown}': {}", reason(&error)))?;
+            Ok(sources.add(shown.to_string(), text(bytes, &shown.to_string())?))
+        }
+    }
+}
+
+fn text(bytes: Vec<u8>, what: &str) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        format!(
+            "{what} is not text: invalid UTF-8 at byte {}",
+            error.utf8_error().valid_up_to()
+        )
+    })
+}
+
+/// The reason of a failed call without Rust's "(os error 2)".
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// Shows diagnostics on standard error, errors first. Returns whether there were errors.
+pub(crate) fn show(diagnostics: &[Diagnostic], sources: &SourceMap, warnings: bool) -> bool {
+    let shown: Vec<Diagnostic> = diagnostics
+        .iter()
+        .filter(|d| warnings || d.severity == Severity::Error)
+        .cloned()
+        .collect();
+    let color = if wants_color(&LinuxHost::new()) {
+        Color::Always
+    } else {
+        Color::Never
+    };
+    if !shown.is_empty() {
+        eprint!("{}", render_all(&shown, sources, color));
+    }
+    shown.iter().any(|d| d.severity == Severity::Error)
+}

@@ -1,0 +1,117 @@
+//! The only place that opens BTF and tracepoint formats for the compiler.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+};
+
+use bpftrace_sema::KernelFiles;
+use btf_rs::{Backend, Btf};
+
+/// Where the kernel shows the types of itself and of its modules.
+const BTF_DIR: &str = "/sys/kernel/btf";
+
+/// Where tracefs is mounted, in the order to look.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// Type information of the running kernel, or of the one that `BPFTRACE_BTF` names a BTF file of.
+pub(crate) struct HostTypes {
+    vmlinux: Option<PathBuf>,
+    modules: bool,
+}
+
+impl HostTypes {
+    pub(crate) fn new() -> Self {
+        let named = std::env::var_os("BPFTRACE_BTF").filter(|path| !path.is_empty());
+        let default = || Some(PathBuf::from(BTF_DIR).join("vmlinux")).filter(|p| p.exists());
+        Self {
+            // Modules belong to the running kernel, not to the one that a file describes.
+            modules: named.is_none(),
+            vmlinux: named.map(PathBuf::from).or_else(default),
+        }
+    }
+
+    fn events() -> Option<PathBuf> {
+        let dirs = TRACEFS.iter().map(|dir| Path::new(dir).join("events"));
+        dirs.into_iter()
+            .find(|dir| dir.join("header_page").exists())
+    }
+}
+
+impl KernelFiles for HostTypes {
+    fn has_vmlinux(&self) -> bool {
+        self.vmlinux.as_deref().is_some_and(Path::exists)
+    }
+
+    fn vmlinux(&self) -> Option<Btf> {
+        open_mapped(self.vmlinux.as_deref()?)
+    }
+
+    fn modules(&self) -> Vec<String> {
+        if !self.modules {
+            return Vec::new();
+        }
+        let mut names = entries(Path::new(BTF_DIR));
+        names.retain(|name| name != "vmlinux");
+        names
+    }
+
+    fn module(&self, name: &str, base: &Btf) -> Option<Btf> {
+        Btf::from_split_file(Path::new(BTF_DIR).join(name), base).ok()
+    }
+
+    fn tracepoints(&self) -> Vec<(String, String)> {
+        let Some(events) = Self::events() else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for category in entries(&events) {
+            for event in entries(&events.join(&category)) {
+                if events.join(&category).join(&event).join("format").exists() {
+                    all.push((category.clone(), event));
+                }
+            }
+        }
+        all
+    }
+
+    fn tracepoint_format(&self, category: &str, event: &str) -> Option<String> {
+        // Both come from the script: one path component each.
+        if [category, event]
+            .iter()
+            .any(|name| name.contains('/') || name.starts_with('.'))
+        {
+            return None;
+        }
+        fs::read_to_string(Self::events()?.join(category).join(event).join("format")).ok()
+    }
+}
+
+/// Names in a directory, sorted; none when it cannot be read.
+fn entries(dir: &Path) -> Vec<String> {
+    let Ok(read) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = read
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Opens BTF without parsing all of it. Kernels before 6.16 cannot map their BTF file; what they
+/// say is copied to memory that can be mapped.
+fn open_mapped(path: &Path) -> Option<Btf> {
+    if let Ok(btf) = Btf::from_file_with_backend(path, Backend::Mmap) {
+        return Some(btf);
+    }
+    let bytes = fs::read(path).ok()?;
+    let fd = rustix::fs::memfd_create("btf", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
+    let mut file = fs::File::from(fd);
+    file.write_all(&bytes).ok()?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Btf::from_file_with_backend(path, Backend::Mmap).ok()
+}
