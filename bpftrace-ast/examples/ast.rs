@@ -28,6 +28,7 @@ fn main() -> std::io::Result<()> {
         }
         match what.as_str() {
             "dump" => print!("{}", dump(&script, Spans::Hidden)),
+            "fmt" => print!("{}", bpftrace_ast::print::print(&script, &map)),
             "spans" => print!("{}", dump(&script, Spans::Shown)),
             _ => {}
         }

@@ -31,6 +31,7 @@ pub mod integer;
 mod lexer;
 pub mod node;
 mod parser;
+pub mod print;
 pub mod source;
 
 pub use parser::{parse, parse_expr};

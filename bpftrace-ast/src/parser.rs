@@ -15,6 +15,8 @@ mod literal;
 mod script;
 mod stmt;
 
+pub(crate) use ctype::is_builtin;
+
 use crate::diag::{Code, Diagnostic};
 use crate::lexer::{Token, TokenKind};
 use crate::node::{Expr, Ident, Script};
@@ -22,10 +24,13 @@ use crate::source::{SourceId, SourceMap, Span};
 use cursor::Cursor;
 
 /// How deeply constructs may nest.
-pub(crate) const MAX_NESTING: u32 = 200;
+pub(crate) const MAX_NESTING: u32 = 128;
 
 /// How tall a tree may be, counted in nodes from a statement to a leaf.
 pub(crate) const MAX_HEIGHT: u32 = 1_200;
+
+/// After this many mistakes the rest of the text is not worth reading.
+pub(crate) const MAX_MISTAKES: usize = 50;
 
 /// Parses a whole script. Whatever cannot be understood is reported and left out.
 pub fn parse(source: SourceId, map: &SourceMap) -> (Script, Vec<Diagnostic>) {
@@ -189,6 +194,14 @@ impl<'a> Parser<'a> {
             .push(Diagnostic::error(code, span, message));
     }
 
+    /// Goes to the end of the text if there have been too many mistakes.
+    fn give_up_on_too_many(&mut self) {
+        if self.diagnostics.len() >= MAX_MISTAKES {
+            self.cursor.go_to_end();
+            self.last_failure = Some(self.cursor.here().start);
+        }
+    }
+
     /// What a mistake at the next token points at: a name or number as a whole, or one character.
     fn next_token_span(&mut self) -> Span {
         let token = self.peek();
@@ -214,18 +227,25 @@ impl<'a> Parser<'a> {
             );
         }
         self.nesting += 1;
-        let parsed = self.subtree(parse);
+        let parsed = self.subtree(|parser| {
+            let parsed = parse(parser)?;
+            parser.grow()?;
+            Ok(parsed)
+        });
         self.nesting -= 1;
-        let parsed = parsed?;
-        self.grow()?;
-        Ok(parsed)
+        parsed
     }
 
     /// Runs a parser function whose result has a height of its own.
     fn subtree<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         let outer = std::mem::take(&mut self.height);
         let parsed = parse(self);
-        self.height = self.height.max(outer);
+        // What could not be read is not part of the tree.
+        self.height = if parsed.is_ok() {
+            self.height.max(outer)
+        } else {
+            outer
+        };
         parsed
     }
 

@@ -141,6 +141,11 @@ impl SourceFile {
         line.strip_suffix('\r').unwrap_or(line)
     }
 
+    /// Whether a line is only what follows the last line end.
+    pub fn is_past_last_line(&self, line: u32) -> bool {
+        line == self.n_lines() && self.line(line).is_empty() && (line > 1 || self.text.is_empty())
+    }
+
     /// Number of lines; a text without any line end has one.
     pub fn n_lines(&self) -> u32 {
         self.line_starts.len() as u32

@@ -100,9 +100,13 @@ fn source_lines(out: &mut String, map: &SourceMap, span: Span) {
     let file = map.file(span.source);
     let (first, last) = (map.start(span), map.end(span));
     if first.line != last.line {
-        for line in first.line..=last.line {
+        let lines = first.line..=last.line;
+        for line in lines.filter(|&line| !file.is_past_last_line(line)) {
             let _ = writeln!(out, "{}", file.line(line));
         }
+        return;
+    }
+    if file.is_past_last_line(first.line) {
         return;
     }
     let line = file.line(first.line);
@@ -159,6 +163,16 @@ mod tests {
         assert_eq!(
             render_all(&[nowhere, at_start], &map, Color::Never),
             "a.bt:1:1-1: ERROR: a\nx\n\nWARNING: b\n"
+        );
+    }
+
+    #[test]
+    fn after_the_last_line_there_is_nothing_to_quote() {
+        let (map, id) = map("x\n");
+        let diagnostic = Diagnostic::error(Code::SYNTAX, Span::new(id, 2, 2), "a");
+        assert_eq!(
+            render(&diagnostic, &map, Color::Never),
+            "a.bt:2:1-1: ERROR: a\n"
         );
     }
 

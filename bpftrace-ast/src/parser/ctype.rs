@@ -27,7 +27,7 @@ const GRAMMAR_BUILTINS: &[&str] = &[
 ];
 
 /// Whether a name is a builtin variable for the grammar.
-pub(super) fn is_builtin(name: &str) -> bool {
+pub(crate) fn is_builtin(name: &str) -> bool {
     let numbered = name
         .strip_prefix("sarg")
         .or_else(|| name.strip_prefix("arg"));
@@ -68,7 +68,10 @@ impl Parser<'_> {
             kind,
         };
         loop {
-            let kind = if self.eat("*") {
+            // In `int8 *= ...` the star belongs to the type.
+            let kind = if self.at("*") || self.at("*=") {
+                self.cursor.skip_layout();
+                self.cursor.take(1);
                 TypeSpecKind::Pointer(Box::new(ty))
             } else if self.eat("[") {
                 let len = self.array_len()?;

@@ -84,6 +84,12 @@ impl<'a> Cursor<'a> {
         taken
     }
 
+    /// Leaves the rest of the text unread.
+    pub(super) fn go_to_end(&mut self) {
+        self.pos = self.text.len();
+        self.peeked = None;
+    }
+
     pub(super) fn pos(&self) -> usize {
         self.pos
     }
@@ -147,6 +153,15 @@ impl<'a> Cursor<'a> {
         self.pos = checkpoint.pos;
         self.peeked = None;
         self.comments.truncate(checkpoint.n_comments);
+    }
+
+    /// Forgets the comments before `end` that have been passed since a checkpoint, because they belong to raw text.
+    pub(super) fn forget_comments(&mut self, since: &Checkpoint, end: usize) {
+        let kept = self.comments.split_off(since.n_comments);
+        self.comments.extend(
+            kept.into_iter()
+                .filter(|comment| comment.start as usize >= end),
+        );
     }
 
     pub(super) fn take_comments(&mut self) -> Vec<Span> {

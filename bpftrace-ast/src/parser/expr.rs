@@ -1,7 +1,7 @@
 //! Expressions.
 
 use super::ctype::is_builtin;
-use super::{Parsed, Parser};
+use super::{Failed, Parsed, Parser};
 use crate::diag::Code;
 use crate::lexer::{Token, TokenKind};
 use crate::node::{
@@ -146,6 +146,8 @@ impl Parser<'_> {
                 fixity: Fixity::Prefix,
                 target: Box::new(target),
             },
+            // That has been reported already.
+            Err(operand) if operand.kind == ExprKind::Error => ExprKind::Error,
             Err(_) => {
                 self.report(Code::SYNTAX, operand_span, NOT_A_PLACE);
                 ExprKind::Error
@@ -329,59 +331,66 @@ impl Parser<'_> {
     /// What starts with a name: keywords, calls, bare names.
     fn word(&mut self) -> Parsed<Expr> {
         let token = self.peek();
-        let start = token.start;
         let kind = match self.text(token) {
-            "if" => {
-                let arms = self.nested(Self::if_else)?;
-                ExprKind::If(Box::new(arms))
-            }
-            "sizeof" => {
-                self.bump();
-                self.expect("(")?;
-                let operand = self.nested(Self::type_or_expr)?;
-                self.expect(")")?;
-                ExprKind::Sizeof(operand)
-            }
-            "offsetof" => {
-                self.bump();
-                self.expect("(")?;
-                let of = self.nested(Self::type_or_expr)?;
-                self.expect(",")?;
-                let mut fields = vec![self.ident("expected field name")?];
-                while self.eat(".") {
-                    fields.push(self.ident("expected field name after '.'")?);
-                }
-                self.expect(")")?;
-                ExprKind::Offsetof { of, fields }
-            }
-            "typeinfo" => {
-                self.bump();
-                self.expect("(")?;
-                let operand = self.nested(Self::type_or_expr)?;
-                self.expect(")")?;
-                ExprKind::Typeinfo(operand)
-            }
-            "comptime" => {
-                self.bump();
-                ExprKind::Comptime(Box::new(self.nested(Self::unary)?))
-            }
+            "if" => self.if_kind(),
+            "sizeof" => self.sizeof_kind(),
+            "offsetof" => self.offsetof_kind(),
+            "typeinfo" => self.typeinfo_kind(),
+            "comptime" => self.comptime_kind(),
             word @ ("true" | "false") => {
                 self.bump();
-                ExprKind::Bool(word == "true")
+                Ok(ExprKind::Bool(word == "true"))
             }
-            _ => {
-                let name = self.ident("expected expression")?;
-                if !self.at("(") {
-                    ExprKind::Ident(name.name)
-                } else {
-                    ExprKind::Call(self.call(name)?)
-                }
-            }
+            _ => self.name_kind(),
         };
         Ok(Expr {
-            span: self.cursor.since(start),
-            kind,
+            span: self.cursor.since(token.start),
+            kind: kind?,
         })
+    }
+
+    fn sizeof_kind(&mut self) -> Parsed<ExprKind> {
+        self.bump();
+        self.expect("(")?;
+        let operand = self.nested(Self::type_or_expr)?;
+        self.expect(")")?;
+        Ok(ExprKind::Sizeof(operand))
+    }
+
+    fn offsetof_kind(&mut self) -> Parsed<ExprKind> {
+        self.bump();
+        self.expect("(")?;
+        let of = self.nested(Self::type_or_expr)?;
+        self.expect(",")?;
+        let mut fields = vec![self.ident("expected field name")?];
+        while self.eat(".") {
+            fields.push(self.ident("expected field name after '.'")?);
+        }
+        self.expect(")")?;
+        Ok(ExprKind::Offsetof { of, fields })
+    }
+
+    fn typeinfo_kind(&mut self) -> Parsed<ExprKind> {
+        self.bump();
+        self.expect("(")?;
+        let operand = self.nested(Self::type_or_expr)?;
+        self.expect(")")?;
+        Ok(ExprKind::Typeinfo(operand))
+    }
+
+    fn comptime_kind(&mut self) -> Parsed<ExprKind> {
+        self.bump();
+        Ok(ExprKind::Comptime(Box::new(self.nested(Self::unary)?)))
+    }
+
+    /// A call or a bare name.
+    fn name_kind(&mut self) -> Parsed<ExprKind> {
+        let name = self.ident("expected expression")?;
+        if self.at("(") {
+            Ok(ExprKind::Call(self.call(name)?))
+        } else {
+            Ok(ExprKind::Ident(name.name))
+        }
     }
 
     fn call(&mut self, name: Ident) -> Parsed<Call> {
@@ -415,26 +424,47 @@ impl Parser<'_> {
         Ok(cond)
     }
 
-    /// `if` with all that belongs to it; the next token must be `if`.
-    fn if_else(&mut self) -> Parsed<If> {
-        let start = self.bump().start;
-        let cond = self.condition()?;
-        let then = self.block(true)?;
-        let otherwise = if !self.eat_word("else") {
-            None
-        } else if self.at("{") {
-            Some(Else::Block(self.block(true)?))
-        } else if self.at_word("if") {
-            Some(Else::If(Box::new(self.nested(Self::if_else)?)))
-        } else {
-            return self.fail("expected '{' or 'if' after 'else'");
+    /// `if` with all that belongs to it; the next token must be `if`. A chain of `else if` is one construct, however
+    /// long it is.
+    fn if_kind(&mut self) -> Parsed<ExprKind> {
+        let mut arms = Vec::new();
+        let mut otherwise = None;
+        loop {
+            let start = self.bump().start;
+            let cond = self.condition()?;
+            let then = self.block(true)?;
+            arms.push((start, cond, then));
+            self.grow()?;
+            if !self.eat_word("else") {
+                break;
+            }
+            if self.at("{") {
+                otherwise = Some(Else::Block(self.block(true)?));
+                break;
+            }
+            if !self.at_word("if") {
+                return self.fail("expected '{' or 'if' after 'else'");
+            }
+        }
+        let Some((start, cond, then)) = arms.pop() else {
+            return Err(Failed);
         };
-        Ok(If {
+        let mut chain = If {
             span: self.cursor.since(start),
             cond,
             then,
             otherwise,
-        })
+        };
+        while let Some((start, cond, then)) = arms.pop() {
+            let otherwise = Some(Else::If(Box::new(chain)));
+            chain = If {
+                span: self.cursor.since(start),
+                cond,
+                then,
+                otherwise,
+            };
+        }
+        Ok(ExprKind::If(Box::new(chain)))
     }
 
     /// What starts with a parenthesis: tuples, records, casts, and expressions in parentheses.

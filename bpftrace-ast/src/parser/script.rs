@@ -26,6 +26,7 @@ impl Parser<'_> {
             let before = self.peek().start;
             if let Err(Failed) = self.top_level(&mut script) {
                 self.skip_item(before);
+                self.give_up_on_too_many();
             }
         }
         self.cursor.skip_layout();
@@ -134,7 +135,7 @@ impl Parser<'_> {
                 TokenKind::Punct("}") => {
                     self.bump();
                     depth = depth.saturating_sub(1);
-                    if depth == 0 {
+                    if depth == 0 && !self.at_continuation() && !self.at("/") {
                         return;
                     }
                     continue;
@@ -179,6 +180,7 @@ impl Parser<'_> {
             return self.fail("expected '}'");
         };
         self.cursor.take(len);
+        let after_braces = self.cursor.checkpoint();
         let mut end = self.cursor.pos();
         while self.eat_word("__attribute__") {
             self.cursor.skip_layout();
@@ -192,6 +194,7 @@ impl Parser<'_> {
             self.cursor.take(len);
             end = self.cursor.pos();
         }
+        self.cursor.forget_comments(&after_braces, end);
         self.eat(";");
         let mut text = self.cursor.slice(start, end).to_owned();
         text.push(';');

@@ -35,7 +35,10 @@ impl Parser<'_> {
             match self.subtree(Self::step) {
                 Ok(Step::Stmt(stmt)) => stmts.push(*stmt),
                 Ok(Step::Trailing(expr)) => value = Some(expr),
-                Err(Failed) => self.skip_statement(),
+                Err(Failed) => {
+                    self.skip_statement();
+                    self.give_up_on_too_many();
+                }
             }
         }
         if !may_have_value && let Some(expr) = value.take() {
@@ -78,7 +81,7 @@ impl Parser<'_> {
     }
 
     /// Whether the next token goes on with a statement after a `}`.
-    fn at_continuation(&mut self) -> bool {
+    pub(super) fn at_continuation(&mut self) -> bool {
         let token = self.peek();
         token.is(";") || token.is(")") || token.is(",") || self.at_word("else")
     }
