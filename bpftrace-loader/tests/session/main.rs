@@ -172,7 +172,7 @@ fn fentry_of_several_functions_tells_which_one_fired() {
             vec![ProbeTarget::Fentry {
                 exit: false,
                 module: None,
-                function: AttachText::literal("__x64_sys_getp*id"),
+                function: AttachText::literal("hrtimer_nano*ep"),
             }],
             &[Step::OnlyPid(pid), step],
         );
@@ -188,7 +188,6 @@ fn fentry_of_several_functions_tells_which_one_fired() {
         let (result, output, _) = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    let _ = std::os::unix::process::parent_id();
                     std::thread::sleep(Duration::from_millis(5));
                 }
             });
@@ -198,7 +197,7 @@ fn fentry_of_several_functions_tells_which_one_fired() {
         });
         assert_eq!(result.map(|exit| exit.code), Ok(0));
         assert!(
-            output.contains("fentry:vmlinux:__x64_sys_getppid\n"),
+            output.contains("fentry:vmlinux:hrtimer_nanosleep\n"),
             "{output}"
         );
     }
@@ -300,6 +299,20 @@ fn a_missing_command_is_an_error() {
     assert_eq!(error.exit_code(), 1);
 }
 
+/// Waits until this process has a handler for a signal.
+fn wait_until_caught(signal: u32) {
+    loop {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let mut lines = status.lines();
+        let caught = lines.find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        if caught >> (signal - 1) & 1 == 1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_signal_finishes_the_session() {
     let Some(_turn) = turn() else { return };
@@ -325,8 +338,8 @@ fn a_signal_finishes_the_session() {
     );
     let pid = std::process::id().to_string();
     let kill = std::thread::spawn(move || {
+        wait_until_caught(10);
         for signal in ["-USR1", "-INT"] {
-            std::thread::sleep(Duration::from_millis(300));
             let status = std::process::Command::new("kill")
                 .args([signal, &pid])
                 .status();
@@ -494,5 +507,104 @@ fn tests_pass_and_fail_and_benchmarks_are_timed() {
     assert_eq!(
         result.unwrap_err().summary(),
         "No probes attached; use --test to run test probes."
+    );
+}
+
+fn kprobe(ret: bool, function: &str, offset: u64) -> ProbeTarget {
+    ProbeTarget::Kprobe {
+        ret,
+        module: None,
+        function: AttachText::literal(function),
+        offset,
+    }
+}
+
+/// Sessions with kprobes, while a thread sleeps; only our own calls count.
+fn run_kprobes(
+    targets: Vec<ProbeTarget>,
+    step: Step,
+    no_features: Vec<Feature>,
+) -> (Result<Exit, LoadError>, String, String) {
+    let mut script = ScriptBuilder::new();
+    let pid = own_pid_slot(&mut script);
+    script.probe(
+        ProgramKind::Kprobe,
+        targets,
+        &[Step::OnlyPid(pid), step, Step::Exit(0)],
+    );
+    let mut options = options();
+    options.pid = Some(std::process::id() as i32);
+    options.no_features = no_features;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let result = run(script, options);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        result
+    })
+}
+
+#[test]
+fn kprobes_by_name_and_by_pattern() {
+    let Some(_turn) = turn() else { return };
+    if !std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+        eprintln!("skipped: no kprobes");
+        return;
+    }
+    let host = LinuxHost::new();
+    let name = |no_features: &[Feature]| {
+        let cookies = [Feature::AttachCookie, Feature::KprobeMulti]
+            .into_iter()
+            .any(|feature| host.has_feature(feature) && !no_features.contains(&feature));
+        if cookies {
+            Step::PrintName
+        } else {
+            Step::PrintPatchedName
+        }
+    };
+    let one_by_one = vec![Feature::KprobeMulti];
+    let without_cookies = vec![Feature::KprobeMulti, Feature::AttachCookie];
+    for (function, no_features) in [
+        ("hrtimer_nanosleep", vec![]),
+        ("hrtimer_nanosleep", without_cookies.clone()),
+        ("hrtimer_n*sleep", vec![]),
+        ("hrtimer_n*sleep", one_by_one),
+        ("hrtimer_n*sleep", without_cookies),
+    ] {
+        for ret in [false, true] {
+            let targets = vec![kprobe(ret, function, 0)];
+            let what = format!("{function} {ret} {no_features:?}");
+            let (result, output, messages) =
+                run_kprobes(targets, name(&no_features), no_features.clone());
+            assert_eq!(result.map(|exit| exit.code), Ok(0), "{what}");
+            let provider = if ret { "kretprobe" } else { "kprobe" };
+            assert!(
+                output.starts_with(&format!("{provider}:hrtimer_nanosleep\n")),
+                "{what}: {output}"
+            );
+            assert_eq!(messages, "Attached 1 probe\n", "{what}");
+        }
+    }
+    let (result, _, _) = run_kprobes(
+        vec![kprobe(false, "no_such_function", 0)],
+        Step::Exit(0),
+        vec![],
+    );
+    let error = result.unwrap_err();
+    assert_eq!(error.summary(), "No matches for kprobe no_such_function.");
+    assert_eq!(error.exit_code(), 1);
+    let (result, _, _) = run_kprobes(
+        vec![kprobe(false, "hrtimer_nanosleep", 0xfffff)],
+        Step::Exit(0),
+        vec![],
+    );
+    let text = result.unwrap_err().to_string();
+    assert!(
+        text.contains("Unable to attach probe: kprobe:hrtimer_nanosleep+1048575."),
+        "{text}"
     );
 }
