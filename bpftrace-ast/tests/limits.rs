@@ -147,7 +147,7 @@ fn odd_texts_take_linear_time() {
         "begin { f(a, /* b */ ",
     ];
     for pattern in patterns {
-        errors(&pattern.repeat((1 << 17) / pattern.len()));
+        errors(&pattern.repeat((1 << 16) / pattern.len()));
     }
 }
 
