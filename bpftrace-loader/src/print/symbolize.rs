@@ -114,7 +114,10 @@ impl HostSymbols {
 impl Symbolize for HostSymbols {
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Symbol>> {
         let symbolizer = self.kernel.get_or_insert_with(|| {
+            // Reading all symbols again whenever something changed would take longer than most
+            // sessions; programs and modules loaded before the first look-up are there.
             Symbolizer::builder()
+                .enable_auto_reload(false)
                 .enable_code_info(false)
                 .enable_inlined_fns(false)
                 .enable_demangling(false)
@@ -141,11 +144,16 @@ impl Symbolize for HostSymbols {
         // The files of a process that ended, even of a zombie, can only be opened by their paths.
         source.map_files =
             std::fs::read(format!("/proc/{}/maps", process.pid)).is_ok_and(|maps| !maps.is_empty());
-        let mut symbols = lookup(
-            symbolizer,
-            &Source::Process(source),
-            Input::AbsAddr(addresses),
-        );
+        let input = Input::AbsAddr(addresses);
+        let mut symbols = lookup(symbolizer, &Source::Process(source.clone()), input);
+        if symbols.iter().any(Option::is_none) {
+            // Neither debug information that cannot be read nor a process that ended just now should
+            // cost the names.
+            source.debug_syms = false;
+            source.map_files = false;
+            let plain = lookup(symbolizer, &Source::Process(source), input);
+            fill_in(&mut symbols, plain);
+        }
         if by_program
             && symbols.iter().any(Option::is_none)
             && let Some(path) = probed_file(process.probe)
@@ -157,11 +165,7 @@ impl Symbolize for HostSymbols {
                 &Source::Elf(source),
                 Input::VirtOffset(addresses),
             );
-            for (symbol, fallback) in symbols.iter_mut().zip(in_file) {
-                if symbol.is_none() {
-                    *symbol = fallback;
-                }
-            }
+            fill_in(&mut symbols, in_file);
         }
         symbols
     }
@@ -177,6 +181,15 @@ impl Symbolize for HostSymbols {
 
     fn forget_processes(&mut self) {
         self.user = None;
+    }
+}
+
+/// Replaces what was not found by what was found otherwise.
+fn fill_in(symbols: &mut [Option<Symbol>], others: Vec<Option<Symbol>>) {
+    for (symbol, other) in symbols.iter_mut().zip(others) {
+        if symbol.is_none() {
+            *symbol = other;
+        }
     }
 }
 

@@ -262,13 +262,17 @@ fn cost_of_an_event() {
     record.resize(96, 0);
     let mut decoder = decoder();
     let mut out = Vec::new();
-    let n_events = 100_000_u32;
-    let start = std::time::Instant::now();
-    for _ in 0..n_events {
-        out.clear();
-        format.write(std::hint::black_box(&record), &mut decoder, &mut out);
-    }
-    let took = start.elapsed() / n_events;
+    let n_events = 2_000_u32;
+    // The best of many, for whatever else the machine does.
+    let times = (0..50).map(|_| {
+        let start = std::time::Instant::now();
+        for _ in 0..n_events {
+            out.clear();
+            format.write(std::hint::black_box(&record), &mut decoder, &mut out);
+        }
+        start.elapsed() / n_events
+    });
+    let took = times.min().unwrap_or_default();
     assert_eq!(out, b"1234   opensnoop        fd=7 /etc/ld.so.cache\n");
     println!("a printf of two integers and two strings takes {took:?}");
 }
