@@ -74,9 +74,9 @@ enum TaskArgs {
         /// Run programs directly, ahead-of-time compiled, or both ways.
         #[arg(long, default_value = "both")]
         mode: ModeArg,
-        /// Only cases in whose FILE.NAME this occurs.
+        /// Only cases in whose FILE.NAME this occurs; may be given several times.
         #[arg(long)]
-        filter: Option<String>,
+        filter: Vec<String>,
         /// Also say what passed, and what was skipped and why.
         #[arg(long, short)]
         verbose: bool,
@@ -177,7 +177,7 @@ fn task(task: TaskArgs) -> Result<i32> {
             let selection = Selection {
                 kernels,
                 modes: mode.modes(),
-                filter,
+                filters: filter,
                 verbose,
                 with,
             };

@@ -60,7 +60,7 @@ pub(crate) fn guest_line(workspace: &Workspace, kernel: Kernel, line: &str) -> R
             .ok()
     });
     let mut files = programs::build(workspace)?;
-    for Executables { bpftrace, aotrt } in newest {
+    if let Some(Executables { bpftrace, aotrt }) = newest {
         files.extend([GuestFile::command(&bpftrace), GuestFile::command(&aotrt)]);
     }
     machine::run_line(kernel, line, &files, true)

@@ -42,8 +42,8 @@ pub(crate) struct Selection {
     pub(crate) kernels: Vec<Kernel>,
     /// The ways to run each case.
     pub(crate) modes: Vec<Mode>,
-    /// Only cases in whose `file.name` this occurs.
-    pub(crate) filter: Option<String>,
+    /// Only cases in whose `file.name` one of these occurs; all cases if there are none.
+    pub(crate) filters: Vec<String>,
     /// Also say what passed and what was skipped.
     pub(crate) verbose: bool,
     /// A folder whose contents are put under the guests' root as well.

@@ -37,7 +37,7 @@ pub(crate) fn run(workspace: &Workspace, quality: Quality) -> Result<Totals> {
             let selection = Selection {
                 kernels: Kernel::ALL.to_vec(),
                 modes: vec![Mode::Direct, Mode::Aot],
-                filter: None,
+                filters: Vec::new(),
                 verbose: false,
                 with: None,
             };

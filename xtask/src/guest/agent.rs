@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -60,7 +61,7 @@ pub(crate) fn run() -> Result<()> {
                 reports.send(Report::Status(status), &[])?;
             }
             Task::Case(task) => {
-                let outcome = case::run(task)?;
+                let outcome = case::run(task, Path::new(case::FOLDER))?;
                 kill_strays();
                 reports.send(Report::Outcome(Box::new(outcome)), &[])?;
             }

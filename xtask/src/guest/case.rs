@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -39,23 +39,23 @@ enum Event {
 }
 
 /// Runs the case. An error means that the guest is unfit, not that the case failed.
-pub(crate) fn run(task: &CaseTask) -> Result<Outcome> {
+pub(crate) fn run(task: &CaseTask, folder: &Path) -> Result<Outcome> {
     let start = Instant::now();
     let deadline = start + Duration::from_millis(task.limit);
     let mut outcome = Outcome::default();
-    if Path::new(FOLDER).exists() {
-        fs::remove_dir_all(FOLDER)?;
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
     }
-    fs::create_dir_all(FOLDER)?;
+    fs::create_dir_all(folder)?;
     for (name, text) in &task.files {
-        fs::write(Path::new(FOLDER).join(name), text).with_context(|| format!("file {name}"))?;
+        fs::write(folder.join(name), text).with_context(|| format!("file {name}"))?;
     }
     if task.ordinary_user {
-        std::os::unix::fs::chown(FOLDER, Some(ORDINARY_USER), Some(ORDINARY_USER))?;
+        std::os::unix::fs::chown(folder, Some(ORDINARY_USER), Some(ORDINARY_USER))?;
     }
     let mut background = match &task.background {
         Some(line) => Some(
-            shell(line)
+            shell(line, folder)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()?,
@@ -64,11 +64,11 @@ pub(crate) fn run(task: &CaseTask) -> Result<Outcome> {
     };
     outcome.pid = background.as_ref().map(Child::id);
     let built = match &task.build {
-        Some(words) => phase(words, task, false, deadline, &mut outcome)?,
+        Some(words) => phase(words, task, folder, false, deadline, &mut outcome)?,
         None => true,
     };
     if built {
-        phase(&task.run, task, true, deadline, &mut outcome)?;
+        phase(&task.run, task, folder, true, deadline, &mut outcome)?;
     }
     if let Some(child) = &mut background {
         kill_group(child.id());
@@ -82,6 +82,7 @@ pub(crate) fn run(task: &CaseTask) -> Result<Outcome> {
 fn phase(
     words: &[String],
     task: &CaseTask,
+    folder: &Path,
     is_main: bool,
     deadline: Instant,
     outcome: &mut Outcome,
@@ -93,7 +94,7 @@ fn phase(
     command
         .args(words)
         .envs(&task.env)
-        .current_dir(FOLDER)
+        .current_dir(folder)
         .process_group(0);
     if is_main {
         command.env(ATTACHED, "1");
@@ -132,6 +133,7 @@ fn phase(
     Started {
         leader,
         is_main,
+        folder: folder.to_owned(),
         stimulus,
         interrupts,
         sender,
@@ -144,6 +146,7 @@ fn phase(
 struct Started {
     leader: u32,
     is_main: bool,
+    folder: PathBuf,
     stimulus: Option<String>,
     interrupts: bool,
     /// For the thread of the stimulus.
@@ -159,7 +162,7 @@ impl Started {
                 Ok(Event::Stdout(line)) if self.says_attached(&line) => {
                     outcome.attached = true;
                     match &self.stimulus {
-                        Some(line) => stimulate(line, self.sender.clone()),
+                        Some(line) => stimulate(line, &self.folder, self.sender.clone()),
                         None if self.interrupts => interrupt(self.leader),
                         None => {}
                     }
@@ -203,18 +206,18 @@ impl Started {
     }
 }
 
-fn shell(line: &str) -> Command {
+fn shell(line: &str, folder: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", line])
-        .current_dir(FOLDER)
+        .current_dir(folder)
         .process_group(0)
         .stdin(Stdio::null());
     command
 }
 
-fn stimulate(line: &str, sender: Sender<Event>) {
-    let mut command = shell(&format!("exec 2>&1; {line}"));
+fn stimulate(line: &str, folder: &Path, sender: Sender<Event>) {
+    let mut command = shell(&format!("exec 2>&1; {line}"), folder);
     thread::spawn(move || {
         let text = match command.output() {
             Ok(output) => output.stdout,
@@ -248,4 +251,96 @@ fn read_lines<R: Read + Send + 'static>(
         }
         let _ = sender.send(Event::Closed);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(name: &str, task: &CaseTask) -> Outcome {
+        let folder = std::env::temp_dir().join(format!("xtask-case-{}-{name}", std::process::id()));
+        let outcome = run(task, &folder).unwrap();
+        fs::remove_dir_all(folder).unwrap();
+        outcome
+    }
+
+    fn sh(line: &str) -> Vec<String> {
+        ["/bin/sh", "-c", line].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn the_stimulus_runs_once_probes_are_attached() {
+        let wait = "echo before; echo $__BPFTRACE_NOTIFY_PROBES_ATTACHED >&2; \
+                    echo __BPFTRACE_NOTIFY_PROBES_ATTACHED; \
+                    while ! [ -e done ]; do sleep 0.01; done; echo after; exit 3";
+        let task = CaseTask {
+            run: sh(wait),
+            stimulus: Some("echo stimulus; touch done".to_owned()),
+            limit: 20_000,
+            ..CaseTask::default()
+        };
+        let outcome = outcome("stimulus", &task);
+        assert_eq!(
+            (outcome.status, outcome.timed_out, outcome.attached),
+            (3, false, true)
+        );
+        assert_eq!(
+            (&*outcome.stdout, &*outcome.stderr),
+            ("before\nafter\n", "1\n")
+        );
+        assert!(outcome.stimulus.starts_with("stimulus\n"));
+    }
+
+    #[test]
+    fn an_interrupt_follows_the_stimulus() {
+        let wait = "trap 'echo interrupted; exit 0' INT; \
+                    echo __BPFTRACE_NOTIFY_PROBES_ATTACHED; while :; do sleep 0.01; done";
+        let task = CaseTask {
+            run: sh(wait),
+            interrupt: true,
+            limit: 20_000,
+            ..CaseTask::default()
+        };
+        let outcome = outcome("interrupt", &task);
+        assert_eq!((outcome.status, &*outcome.stdout), (0, "interrupted\n"));
+    }
+
+    #[test]
+    fn what_hangs_is_killed_with_its_children() {
+        let task = CaseTask {
+            run: sh("echo x; sleep 1000 & wait"),
+            limit: 200,
+            ..CaseTask::default()
+        };
+        let outcome = outcome("hang", &task);
+        assert!(outcome.timed_out);
+        assert_eq!(outcome.stdout, "x\n");
+    }
+
+    #[test]
+    fn a_failed_build_is_the_result() {
+        let task = CaseTask {
+            build: Some(sh("echo no >&2; exit 1")),
+            run: sh("echo never"),
+            limit: 20_000,
+            ..CaseTask::default()
+        };
+        let outcome = outcome("build", &task);
+        assert_eq!(
+            (outcome.status, &*outcome.stdout, &*outcome.stderr),
+            (1, "", "no\n")
+        );
+    }
+
+    #[test]
+    fn the_background_line_is_known_by_its_process_id() {
+        let task = CaseTask {
+            background: Some("exec sleep 1000".to_owned()),
+            run: sh("kill -0 {{pid}} && echo {{pid}}"),
+            limit: 20_000,
+            ..CaseTask::default()
+        };
+        let outcome = outcome("background", &task);
+        assert_eq!(outcome.stdout, format!("{}\n", outcome.pid.unwrap()));
+    }
 }

@@ -37,9 +37,10 @@ pub(crate) struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// Plans what is selected.
     pub(crate) fn new(cases: &'a [Loaded], selection: &Selection) -> Plan<'a> {
-        let chosen = |loaded: &&Loaded| match &selection.filter {
-            Some(filter) => loaded.full_name().contains(filter.as_str()),
-            None => true,
+        let chosen = |loaded: &&Loaded| {
+            let name = loaded.full_name();
+            let filters = &selection.filters;
+            filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
         };
         let mut steps = Vec::new();
         for kernel in &selection.kernels {
