@@ -15,6 +15,8 @@ pub(crate) struct Imported {
     types: HashMap<TypeRef, Ty>,
     /// Raw members of structs that are not completed.
     pending: HashMap<StructId, Vec<RawMember>>,
+    /// Members of completed structs whose types nobody has asked for.
+    unloaded: HashMap<(StructId, u32), TypeRef>,
     /// Context structures, by name.
     contexts: HashMap<String, Option<StructId>>,
 }
@@ -114,25 +116,48 @@ impl Imported {
         imported
     }
 
-    /// Fills in the members of a struct.
+    /// Fills in the members of a struct. Types of named members stay [`Ty::Void`] until
+    /// [`Self::load_member`] asks for them.
     pub(crate) fn complete(&mut self, source: &dyn TypeSource, id: StructId) {
         let Some(raw) = self.pending.remove(&id) else {
             return;
         };
-        let members = raw
-            .into_iter()
-            .map(|member| Member {
-                ty: self.ty(source, member.ty),
-                tag: pointer_tag(source, member.ty),
+        let mut members = Vec::with_capacity(raw.len());
+        for (idx, member) in (0..).zip(raw) {
+            // What is in an anonymous member is looked up by name as well.
+            let ty = if member.name.is_empty() {
+                self.ty(source, member.ty)
+            } else {
+                self.unloaded.insert((id, idx), member.ty);
+                Ty::Void
+            };
+            members.push(Member {
+                ty,
+                tag: None,
                 name: member.name,
                 bit_offset: member.bit_offset,
                 bits: member.bits,
                 data_loc: false,
-            })
-            .collect();
+            });
+        }
         let def = self.table.struct_def_mut(id);
         def.members = members;
         def.complete = true;
+    }
+
+    /// Finds the type of a member of a completed struct.
+    pub(crate) fn load_member(&mut self, source: &dyn TypeSource, id: StructId, idx: u32) {
+        let Some(raw) = self.unloaded.remove(&(id, idx)) else {
+            return;
+        };
+        let ty = self.ty(source, raw);
+        let tag = match ty {
+            Ty::Ptr(..) => pointer_tag(source, raw),
+            _ => None,
+        };
+        let member = &mut self.table.struct_def_mut(id).members[idx as usize];
+        member.ty = ty;
+        member.tag = tag;
     }
 
     /// Completes everything that a value of the type consists of.
@@ -143,6 +168,9 @@ impl Imported {
             match ty {
                 Ty::Struct(id, _) if seen.insert(id) => {
                     self.complete(source, id);
+                    for idx in 0..self.table.struct_def(id).members.len() {
+                        self.load_member(source, id, u32::try_from(idx).unwrap_or(u32::MAX));
+                    }
                     todo.extend(
                         self.table
                             .struct_def(id)

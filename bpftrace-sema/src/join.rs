@@ -43,7 +43,18 @@ pub(crate) fn join_ints(
     b_range: Option<Range>,
 ) -> IntTy {
     match (a_range, b_range) {
-        (Some(a), Some(b)) => literal_type((a.0.min(b.0), a.1.max(b.1))),
+        (Some(x), Some(y)) => {
+            let both = (x.0.min(y.0), x.1.max(y.1));
+            let wider = IntTy {
+                size: a.size.max(b.size),
+                signed: a.signed,
+            };
+            if a.signed == b.signed && fits(both, wider) {
+                wider
+            } else {
+                literal_type(both)
+            }
+        }
         (Some(range), None) if fits(range, b) => b,
         (None, Some(range)) if fits(range, a) => a,
         _ if a.signed == b.signed => IntTy {

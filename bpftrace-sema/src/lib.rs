@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 mod builtin;
+mod cached;
 pub mod codes;
+mod dump;
 mod env;
 mod import;
 mod join;
@@ -28,6 +30,7 @@ mod typeinfo;
 mod verify;
 mod walk;
 
+pub use dump::dump;
 pub use options::SemaOptions;
 pub use pipeline::analyze;
 pub use spell::spell;

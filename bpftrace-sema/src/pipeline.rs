@@ -7,6 +7,7 @@ use bpftrace_ast::node::{Item, Probe as AstProbe, Script};
 use bpftrace_ast::source::SourceMap;
 use bpftrace_meta::{HostValue, ProgramKind};
 
+use crate::cached::Cached;
 use crate::env::{KeyState, Locals};
 use crate::lower::{Session, Tables, lower_unit};
 use crate::pass::attach::needs_pid_filter;
@@ -29,6 +30,7 @@ pub fn analyze(
     options: &SemaOptions,
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
     let mut diags = Vec::new();
+    let types = &Cached::new(types);
 
     // 1. Settings, and what this version does not know.
     let settings = config::read_config(script.config.as_ref(), options, &mut diags);

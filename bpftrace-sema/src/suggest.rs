@@ -12,7 +12,7 @@ pub(crate) fn nearest<'a>(
         .filter(|candidate| candidate.len().abs_diff(name.len()) <= limit)
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|&(d, _)| d <= limit && d < name.len())
-        .min_by_key(|&(d, candidate)| (d, candidate))
+        .min_by_key(|&(d, candidate)| (d, candidate.len().abs_diff(name.len()), candidate))
         .map(|(_, candidate)| candidate)
 }
 

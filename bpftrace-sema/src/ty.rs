@@ -172,7 +172,8 @@ pub struct StructDef {
     pub size: u64,
     /// Where the layout comes from.
     pub origin: Origin,
-    /// Members in order. Empty until the struct is completed (see `complete`).
+    /// Members in order. Empty until the struct is completed (see `complete`). The types of members
+    /// that the program does not use are [`Ty::Void`], unless values of the struct are copied.
     pub members: Vec<Member>,
     /// Whether `members` is filled in. Structs that are only pointed to stay incomplete.
     pub complete: bool,

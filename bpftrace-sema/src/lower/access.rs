@@ -67,6 +67,7 @@ impl Lowerer<'_, '_> {
                 _ => break,
             };
             self.complete(holder);
+            self.s.imported.load_member(self.s.types, holder, idx);
             let def = self.s.imported.table.struct_def(holder);
             let member = def.members[idx as usize].clone();
             let origin = def.origin.clone();
@@ -409,7 +410,7 @@ impl Lowerer<'_, '_> {
         {
             return self.out_of_bounds(span, at, n);
         }
-        let index = self.to_int(index, IntTy::U64);
+        let index = self.int_of(index, IntTy::U64);
         self.element_at(span, base, index, &element, mem)
     }
 

@@ -155,20 +155,18 @@ impl Lowerer<'_, '_> {
                 )
             }
             _ => {
-                let n = name.strip_prefix("arg").filter(|n| !n.is_empty())?;
-                if !n.bytes().all(|byte| byte.is_ascii_digit()) {
-                    let n = name.strip_prefix("sarg")?;
-                    if !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()) {
-                        self.error_hint(
-                            codes::DEPRECATED,
-                            span,
-                            "sarg builtins are deprecated and were removed",
-                            "Read the stack through reg(\"sp\"), for example *(reg(\"sp\") + 8)",
-                        );
-                        return Some(Val::unknown(span));
-                    }
-                    return None;
+                let digits =
+                    |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                if name.strip_prefix("sarg").is_some_and(digits) {
+                    self.error_hint(
+                        codes::DEPRECATED,
+                        span,
+                        "sarg builtins are deprecated and were removed",
+                        "Read the stack through reg(\"sp\"), for example *(reg(\"sp\") + 8)",
+                    );
+                    return Some(Val::unknown(span));
                 }
+                let n = name.strip_prefix("arg").filter(|n| digits(n))?;
                 self.arg(span, name, n.parse().unwrap_or(u32::MAX))
             }
         })

@@ -200,7 +200,7 @@ impl Lowerer<'_, '_> {
                 let Some(rc) = self.int_arg(call, 0) else {
                     return Val::unknown(span);
                 };
-                let rc = self.to_int(rc, IntTy::U64);
+                let rc = self.int_of(rc, IntTy::U64);
                 call_val(span, Ty::Void, Call::Override(Box::new(rc)))
             }
             Func::Getopt => self.getopt_call(span, call),
@@ -503,7 +503,7 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         };
         let number = super::intern(&mut self.s.tables.time_formats, &format);
-        let time = self.to_int(time, IntTy::U64);
+        let time = self.int_of(time, IntTy::U64);
         call_val(
             span,
             Ty::Timestamp,
@@ -522,7 +522,7 @@ impl Lowerer<'_, '_> {
                 &format!("{name}() only supports int and pointer arguments"),
             );
         }
-        let address = Box::new(self.to_int(address, IntTy::U64));
+        let address = Box::new(self.int_of(address, IntTy::U64));
         if func == Func::Ksym {
             call_val(span, Ty::KSym, Call::Ksym(address))
         } else {
@@ -566,7 +566,7 @@ impl Lowerer<'_, '_> {
             None => String::new(),
         };
         let number = super::intern(&mut self.s.tables.cgroup_filters, &filter);
-        let id = Box::new(self.to_int(id, IntTy::U64));
+        let id = Box::new(self.int_of(id, IntTy::U64));
         call_val(span, Ty::CgroupPath, Call::CgroupPath(number, id))
     }
 
@@ -574,7 +574,7 @@ impl Lowerer<'_, '_> {
         let name = self.literal_arg(call, 0);
         let cpu = match call.args.get(1) {
             Some(_) => match self.int_arg(call, 1) {
-                Some(cpu) => Some(Box::new(self.to_int(cpu, IntTy::U64))),
+                Some(cpu) => Some(Box::new(self.int_of(cpu, IntTy::U64))),
                 None => return Val::unknown(span),
             },
             None => None,
@@ -623,7 +623,7 @@ impl Lowerer<'_, '_> {
                 ),
             );
         }
-        let signal = Box::new(self.to_int(number, IntTy::U64));
+        let signal = Box::new(self.int_of(number, IntTy::U64));
         let thread = func == Func::SignalThread;
         call_val(span, Ty::Void, Call::Signal { signal, thread })
     }
@@ -637,7 +637,7 @@ impl Lowerer<'_, '_> {
         if !matches!(val.ty(), Ty::Int(_) | Ty::Ptr(..)) {
             return self.wrong_kind(&val, "is_err() only supports int and pointer arguments");
         }
-        let value = Box::new(self.to_int(val, IntTy::U64));
+        let value = Box::new(self.int_of(val, IntTy::U64));
         let first = super::expr::constant(Ty::Int(IntTy::U64), span, (-MAX_ERRNO) as u64);
         let kind = ExprKind::Compare(crate::CompareOp::Ge, value, Box::new(first));
         Val::new(Ty::Bool, span, kind)

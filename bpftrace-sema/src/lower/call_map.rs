@@ -64,7 +64,7 @@ impl Lowerer<'_, '_> {
             _ => true,
         };
         let wide = if signed { IntTy::I64 } else { IntTy::U64 };
-        let value = value.map(|val| self.to_int(val, wide));
+        let value = value.map(|val| self.int_of(val, wide));
         let Ok(key) = key else { return };
         let map = self.map_number(name);
         out.push(stmt(span, StmtKind::Aggregate { map, key, value }));

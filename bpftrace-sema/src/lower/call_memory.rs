@@ -115,7 +115,7 @@ impl Lowerer<'_, '_> {
             }
         }
         let addr = self.address(val);
-        let len = len.map(|len| Box::new(self.to_int(len, IntTy::U64)));
+        let len = len.map(|len| Box::new(self.int_of(len, IntTy::U64)));
         call_val(
             span,
             Ty::Str(size),
@@ -202,7 +202,7 @@ impl Lowerer<'_, '_> {
         }
         let size = u32::try_from(wanted.min(max)).unwrap_or(u32::MAX);
         let addr = Box::new(self.address(val));
-        let len = len.map(|len| Box::new(self.to_int(len, IntTy::U64)));
+        let len = len.map(|len| Box::new(self.int_of(len, IntTy::U64)));
         call_val(span, Ty::Buf(size), Call::Buf { addr, len })
     }
 
@@ -218,7 +218,7 @@ impl Lowerer<'_, '_> {
         }
         match val.ty() {
             Ty::Str(_) => Some(val),
-            Ty::ProbeName => Some(Val::from_expr(self.to_text(val.expr))),
+            Ty::ProbeName => Some(Val::from_expr(self.text_of(val.expr))),
             _ => {
                 let name = &call.name.name;
                 let kind = self.kind_word(&val);
@@ -263,7 +263,7 @@ impl Lowerer<'_, '_> {
         if func == Func::Strstr {
             return val;
         }
-        let wide = self.to_int(val, IntTy::I64);
+        let wide = self.int_of(val, IntTy::I64);
         let zero = super::expr::constant(Ty::Int(IntTy::I64), span, 0);
         let kind = ExprKind::Compare(CompareOp::Ge, Box::new(wide), Box::new(zero));
         Val::new(Ty::Bool, span, kind)
@@ -282,7 +282,7 @@ impl Lowerer<'_, '_> {
         }
         let text = match val.ty() {
             Ty::Str(_) => val.expr,
-            Ty::ProbeName => self.to_text(val.expr),
+            Ty::ProbeName => self.text_of(val.expr),
             Ty::Ptr(pointee, _) if matches!(**pointee, Ty::Int(IntTy { size: 1, .. })) => {
                 let size = self.s.settings.max_strlen;
                 let addr = Box::new(self.address(val));
@@ -364,7 +364,7 @@ impl Lowerer<'_, '_> {
         let family = match at {
             0 => None,
             _ => match self.int_arg(call, 0) {
-                Some(family) => Some(Box::new(self.to_int(family, IntTy::U64))),
+                Some(family) => Some(Box::new(self.int_of(family, IntTy::U64))),
                 None => return Val::unknown(span),
             },
         };
@@ -372,7 +372,7 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         };
         let address = match val.ty() {
-            Ty::Int(_) => self.to_int(val, IntTy::U32),
+            Ty::Int(_) => self.int_of(val, IntTy::U32),
             Ty::Array(..) | Ty::Str(_) => {
                 if !matches!(self.s.imported.table.size(val.ty()), 4 | 16) {
                     self.error(
@@ -431,7 +431,7 @@ impl Lowerer<'_, '_> {
             let kind = ExprKind::Const(u64::from_le_bytes(swapped));
             return Val::new(Ty::Int(int), span, kind);
         }
-        let inner = Box::new(self.to_int(val, int));
+        let inner = Box::new(self.int_of(val, int));
         call_val(span, Ty::Int(int), Call::Bswap(inner))
     }
 
@@ -479,7 +479,7 @@ impl Lowerer<'_, '_> {
                 return self.wrong_kind(val, "write_user() only supports pointer arguments");
             }
         }
-        let len = self.to_int(len, IntTy::U64);
+        let len = self.int_of(len, IntTy::U64);
         let write = Call::WriteUser(Box::new(dst.expr), Box::new(src.expr), Box::new(len));
         call_val(span, Ty::Bool, write)
     }

@@ -39,7 +39,7 @@ impl Lowerer<'_, '_> {
             Func::StaticAssert => self.static_assert(span, call),
             Func::Unwatch => match self.int_arg(call, 0) {
                 Some(address) => {
-                    let address = self.to_int(address, IntTy::U64);
+                    let address = self.int_of(address, IntTy::U64);
                     event(span, Event::Unwatch, vec![address])
                 }
                 None => Val::unknown(span),
@@ -208,7 +208,7 @@ impl Lowerer<'_, '_> {
         let args = match call.args.first() {
             None => Vec::new(),
             Some(_) => match self.int_arg(call, 0) {
-                Some(code) => vec![self.to_int(code, IntTy::I64)],
+                Some(code) => vec![self.int_of(code, IntTy::I64)],
                 None => return Val::unknown(span),
             },
         };

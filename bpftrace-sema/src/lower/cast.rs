@@ -110,7 +110,7 @@ impl Lowerer<'_, '_> {
                 let wide = if *int == IntTy::U64 {
                     val.expr
                 } else {
-                    self.to_int(val, IntTy::U64)
+                    self.int_of(val, IntTy::U64)
                 };
                 self.reinterpret(wide, &to)
             }

@@ -380,7 +380,7 @@ impl Lowerer<'_, '_> {
             return None;
         };
         let int = join::join_ints(a, start.range, b, end.range);
-        let (start, end) = (self.to_int_warned(start, int), self.to_int_warned(end, int));
+        let (start, end) = (self.int_of_warned(start, int), self.int_of_warned(end, int));
         Some(Iterated::Range(start, end))
     }
 
@@ -438,7 +438,7 @@ impl Lowerer<'_, '_> {
                 }
                 match val.ty() {
                     Ty::Int(_) | Ty::Enum(..) if val.agg.is_none() => {
-                        Some(self.to_int(val, IntTy::I64))
+                        Some(self.int_of(val, IntTy::I64))
                     }
                     Ty::Void => {
                         // `return f();` of something without value.

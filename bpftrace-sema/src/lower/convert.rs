@@ -29,7 +29,7 @@ impl Lowerer<'_, '_> {
     }
 
     /// Something integer-like as an integer of a type; silently.
-    pub(super) fn to_int(&mut self, val: Val, int: IntTy) -> Expr {
+    pub(super) fn int_of(&mut self, val: Val, int: IntTy) -> Expr {
         let ty = Ty::Int(int);
         if val.expr.ty == ty {
             return val.expr;
@@ -51,8 +51,8 @@ impl Lowerer<'_, '_> {
         self.cast_to(val.expr, ty, CastKind::Int)
     }
 
-    /// As [`Self::to_int`]; warns when an unsigned value may come out negative.
-    pub(super) fn to_int_warned(&mut self, val: Val, int: IntTy) -> Expr {
+    /// As [`Self::int_of`]; warns when an unsigned value may come out negative.
+    pub(super) fn int_of_warned(&mut self, val: Val, int: IntTy) -> Expr {
         if let Ty::Int(from) = *val.ty()
             && val.range.is_none()
             && val.as_literal().is_none()
@@ -60,7 +60,7 @@ impl Lowerer<'_, '_> {
         {
             self.warn_implicit_cast(&val, &Ty::Int(int));
         }
-        self.to_int(val, int)
+        self.int_of(val, int)
     }
 
     fn warn_implicit_cast(&mut self, val: &Val, to: &Ty) {
@@ -136,9 +136,9 @@ impl Lowerer<'_, '_> {
                 if literal.is_none() && val.range.is_none() && loses(from, *int) {
                     self.warn_implicit_cast(&val, to);
                 }
-                Some(self.to_int(val, *int))
+                Some(self.int_of(val, *int))
             }
-            (Ty::Enum(..), Ty::Int(int)) => Some(self.to_int(val, *int)),
+            (Ty::Enum(..), Ty::Int(int)) => Some(self.int_of(val, *int)),
             (Ty::Str(from), Ty::Str(n)) => {
                 if from > *n {
                     return None;
@@ -152,7 +152,7 @@ impl Lowerer<'_, '_> {
                 })
             }
             (Ty::ProbeName, Ty::Str(_)) => {
-                let text = self.to_text(val.expr);
+                let text = self.text_of(val.expr);
                 self.coerce(Val::from_expr(text), to)
             }
             (Ty::Buf(from), Ty::Buf(n)) => {

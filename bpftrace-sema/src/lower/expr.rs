@@ -389,9 +389,9 @@ impl Lowerer<'_, '_> {
             && self.s.imported.table.struct_def(*id).origin == crate::Origin::Kernel
             && !self.s.imported.table.struct_def(*id).name.is_empty()
         {
-            let size = self.s.imported.table.struct_def(*id).size;
+            // Another kernel has another size.
             return Val::new(Ty::Int(IntTy::U64), span, ExprKind::KernelSizeof(*id))
-                .with_range((i128::from(size), i128::from(size)));
+                .with_range((0, i128::from(u32::MAX)));
         }
         let size = self.s.imported.table.size(&ty);
         unsigned_literal(span, size)
@@ -421,6 +421,7 @@ impl Lowerer<'_, '_> {
             let mut ty = Ty::Struct(current, Mem::Unknown);
             for &idx in &found {
                 let Ty::Struct(id, _) = ty else { break };
+                self.s.imported.load_member(self.s.types, id, idx);
                 let member = &self.s.imported.table.struct_def(id).members[idx as usize];
                 bits += member.bit_offset;
                 ty = member.ty.clone();
@@ -451,7 +452,7 @@ impl Lowerer<'_, '_> {
                 span,
                 ExprKind::KernelOffsetof(first, path),
             )
-            .with_range((i128::from(offset), i128::from(offset)));
+            .with_range((0, i128::from(u32::MAX)));
         }
         unsigned_literal(span, offset)
     }

@@ -363,7 +363,7 @@ impl Lowerer<'_, '_> {
 }
 
 /// The integer that an aggregation is merged to.
-pub(super) fn merged_int(agg: &AggTy) -> IntTy {
+pub(crate) fn merged_int(agg: &AggTy) -> IntTy {
     match agg {
         AggTy::Sum { signed: false }
         | AggTy::Min { signed: false }

@@ -22,6 +22,8 @@ mod ops;
 mod stmt;
 mod types;
 
+pub(crate) use maps::merged_int;
+
 use std::collections::HashMap;
 
 use bpftrace_ast::diag::{Code, Diagnostic};
@@ -260,7 +262,7 @@ fn low_bits(value: i128, int: IntTy) -> u64 {
 }
 
 /// The value that bits stand for in a type.
-fn int_value(bits: u64, int: IntTy) -> i128 {
+pub(crate) fn int_value(bits: u64, int: IntTy) -> i128 {
     let width = u32::from(int.size.clamp(1, 8)) * 8;
     let bits = low_bits(i128::from(bits), int);
     if int.signed && width <= 64 && bits >> (width - 1) & 1 == 1 {

@@ -172,7 +172,7 @@ impl Lowerer<'_, '_> {
                     signed: int.signed,
                 };
                 let space = val.space;
-                let inner = self.to_int(val, wide);
+                let inner = self.int_of(val, wide);
                 let op = if op == AstUnary::Neg {
                     UnaryOp::Neg
                 } else {
@@ -268,7 +268,7 @@ impl Lowerer<'_, '_> {
             (a, b) => join::join_mem(a, b),
         };
         let flexible = a_range.is_some() && b_range.is_some();
-        let (left, right) = (self.to_int(left, wide), self.to_int(right, wide));
+        let (left, right) = (self.int_of(left, wide), self.int_of(right, wide));
         let kind = ExprKind::Binary(binary_op(op), Box::new(left), Box::new(right));
         let mut val = Val::new(Ty::Int(wide), span, kind).with_space(space);
         if flexible {
@@ -280,7 +280,7 @@ impl Lowerer<'_, '_> {
 
     fn pointer_add(&mut self, span: Span, ptr: Val, index: Val, negative: bool) -> Val {
         let signed = self.as_int(&index).is_some_and(|int| int.signed);
-        let index = self.to_int(index, if signed { IntTy::I64 } else { IntTy::U64 });
+        let index = self.int_of(index, if signed { IntTy::I64 } else { IntTy::U64 });
         // The verifier follows no arithmetic on pointers with types.
         let ty = match ptr.ty() {
             Ty::Ptr(pointee, mem) => Ty::Ptr(pointee.clone(), untrusted(*mem)),
@@ -321,8 +321,8 @@ impl Lowerer<'_, '_> {
                 };
                 let signed = operands_signed(a, left.range, b, right.range);
                 let wide = if signed { IntTy::I64 } else { IntTy::U64 };
-                let left = self.to_int_warned(left, wide);
-                let right = self.to_int_warned(right, wide);
+                let left = self.int_of_warned(left, wide);
+                let right = self.int_of_warned(right, wide);
                 done(left, right)
             }
             (Ty::Ptr(a, _), Ty::Ptr(b, _)) => {
@@ -343,14 +343,14 @@ impl Lowerer<'_, '_> {
                 done(left.expr, right)
             }
             (Ty::Ptr(..), Ty::Int(_) | Ty::Enum(..)) | (Ty::Int(_) | Ty::Enum(..), Ty::Ptr(..)) => {
-                let left = self.to_int(left, IntTy::U64);
-                let right = self.to_int(right, IntTy::U64);
+                let left = self.int_of(left, IntTy::U64);
+                let right = self.int_of(right, IntTy::U64);
                 done(left, right)
             }
             // A bare pointer or number may be shorter than what it is compared with.
             (Ty::Str(_) | Ty::ProbeName, Ty::Str(_) | Ty::ProbeName) if equality => {
-                let left = self.to_text(left.expr);
-                let right = self.to_text(right.expr);
+                let left = self.text_of(left.expr);
+                let right = self.text_of(right.expr);
                 done(left, right)
             }
             (Ty::Tuple(_), Ty::Tuple(_))
@@ -395,7 +395,7 @@ impl Lowerer<'_, '_> {
     }
 
     /// A string; the name of a probe is turned into one.
-    pub(super) fn to_text(&mut self, expr: Expr) -> Expr {
+    pub(super) fn text_of(&mut self, expr: Expr) -> Expr {
         match expr.ty {
             Ty::ProbeName => self.cast_to(
                 expr,

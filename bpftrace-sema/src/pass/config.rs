@@ -120,19 +120,17 @@ pub(crate) fn read_config(
     for (key, value) in &options.overrides {
         let key = canonical(key);
         // What only matters at run time is read again on the target.
-        if matches!(
+        let shapes_code = matches!(
             key.as_str(),
             "max_strlen" | "on_stack_limit" | "stack_mode" | "license" | "max_bpf_progs"
-        ) || key.starts_with("unstable_")
-        {
-            if let Err(message) = set(&mut settings, &key, &Word::Text(value)) {
-                diags.push(Diagnostic::new(
-                    bpftrace_ast::diag::Severity::Error,
-                    codes::CONFIG,
-                    None,
-                    message,
-                ));
-            }
+        ) || key.starts_with("unstable_");
+        if shapes_code && let Err(message) = set(&mut settings, &key, &Word::Text(value)) {
+            diags.push(Diagnostic::new(
+                bpftrace_ast::diag::Severity::Error,
+                codes::CONFIG,
+                None,
+                message,
+            ));
         }
     }
     settings

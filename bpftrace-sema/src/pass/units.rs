@@ -59,7 +59,6 @@ const PROVIDER_DEPENDENT: &[&str] = &[
     "signal",
     "signal_thread",
     "uaddr",
-    "comm",
     "path",
     "skboutput",
     "socket_cookie",
