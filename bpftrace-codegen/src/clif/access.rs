@@ -62,27 +62,60 @@ impl Path {
 impl FnCx<'_, '_> {
     /// A member, an element or what a pointer points to: scalars are read, structs and arrays stay addresses.
     pub(super) fn read_scalar(&mut self, expr: &Expr) -> R<Value> {
-        if let ExprKind::Index(base, index) = &expr.kind {
-            match &base.ty {
-                Ty::Str(size) => return self.string_index(base, *size, index, &expr.ty),
-                Ty::Array(..) if capture::constant(index).is_none() => {
-                    return self.checked_index(base, index, expr);
-                }
-                _ => {}
-            }
-        }
-        let path = self.path(expr)?;
-        if is_by_address(&expr.ty) {
-            return self.path_address(&path);
+        if let ExprKind::Index(base, index) = &expr.kind
+            && let Ty::Str(size) = base.ty
+        {
+            return self.string_index(base, size, index);
         }
         let Some(ty) = scalar_type(&expr.ty) else {
             return self.internal("reading something that is no scalar");
         };
-        self.read_path(&path, ty)
+        let outer = self.null_exit.take();
+        let value = match &expr.kind {
+            ExprKind::Index(base, index)
+                if matches!(base.ty, Ty::Array(..)) && capture::constant(index).is_none() =>
+            {
+                self.checked_index(base, index, expr)?
+            }
+            _ => {
+                let path = self.path(expr)?;
+                if is_by_address(&expr.ty) {
+                    self.path_address(&path)?
+                } else {
+                    self.read_path(&path, ty)?
+                }
+            }
+        };
+        let Some(null) = std::mem::replace(&mut self.null_exit, outer) else {
+            return Ok(value);
+        };
+        let after = self.b.create_block();
+        let result = self.b.append_block_param(after, ty);
+        self.jump(after, &[value]);
+        self.enter(null);
+        let zero = self.int(ty, 0);
+        self.jump(after, &[zero]);
+        self.enter(after);
+        Ok(result)
     }
 
     /// The same for what lives in memory: a string in a struct.
     pub(super) fn read_to_memory(&mut self, expr: &Expr, dst: Addr, fill: Fill) -> R<()> {
+        let outer = self.null_exit.take();
+        self.read_path_to_memory(expr, dst, fill)?;
+        if let Some(null) = std::mem::replace(&mut self.null_exit, outer) {
+            let after = self.b.create_block();
+            self.jump(after, &[]);
+            self.enter(null);
+            let size = self.size_of(&expr.ty)?;
+            self.zero(dst, u64::from(size));
+            self.jump(after, &[]);
+            self.enter(after);
+        }
+        Ok(())
+    }
+
+    fn read_path_to_memory(&mut self, expr: &Expr, dst: Addr, fill: Fill) -> R<()> {
         let path = self.path(expr)?;
         let size = self.size_of(&expr.ty)?;
         let address = self.path_address(&path)?;
@@ -120,8 +153,60 @@ impl FnCx<'_, '_> {
 
     /// The address of a string in a struct, that is not read yet.
     pub(super) fn string_in_place(&mut self, expr: &Expr) -> R<(Mem, Value)> {
+        let outer = self.null_exit.take();
         let path = self.path(expr)?;
-        Ok((path.mem, self.path_address(&path)?))
+        let address = self.path_address(&path)?;
+        let Some(null) = std::mem::replace(&mut self.null_exit, outer) else {
+            return Ok((path.mem, address));
+        };
+        let after = self.b.create_block();
+        let result = self.b.append_block_param(after, types::I64);
+        self.jump(after, &[address]);
+        self.enter(null);
+        let zero = self.i64(0);
+        self.jump(after, &[zero]);
+        self.enter(after);
+        Ok((path.mem, result))
+    }
+
+    /// The start of a path at what a pointer points to. The verifier lets nobody follow some of its typed
+    /// pointers before they are compared with null: the path then ends at `null_exit`.
+    fn follow(&mut self, pointer: &Expr, mem: Mem) -> R<Path> {
+        let base = self.scalar(pointer)?;
+        if self.needs_null_check(pointer, mem) {
+            let next = self.b.create_block();
+            let null = match self.null_exit {
+                Some(null) => null,
+                None => {
+                    let null = self.b.create_block();
+                    self.null_exit = Some(null);
+                    null
+                }
+            };
+            self.brif(base, next, null);
+            self.enter(next);
+        }
+        Ok(Path::new(base, mem))
+    }
+
+    /// Whether the verifier may take the pointer for one of its own that can be null. Arguments of functions
+    /// cannot; those of raw tracepoints and iterators can, even where only a helper reads through them,
+    /// since adding an offset is refused already.
+    fn needs_null_check(&self, pointer: &Expr, mem: Mem) -> bool {
+        use bpftrace_meta::ProgramKind as K;
+        match (self.p.kind, mem) {
+            (Some(K::Iter | K::TpBtf), Mem::Btf | Mem::Kernel) => true,
+            (_, Mem::Btf) => match &pointer.kind {
+                ExprKind::Member(base, _) => match &base.ty {
+                    Ty::Struct(id, _) => {
+                        self.m.program.types.struct_def(*id).origin != Origin::Arguments
+                    }
+                    _ => true,
+                },
+                _ => true,
+            },
+            _ => false,
+        }
     }
 
     /// A struct or array in memory that direct loads may read.
@@ -150,16 +235,14 @@ impl FnCx<'_, '_> {
                     return self.internal("following something that is no pointer");
                 };
                 let mem = *mem;
-                let base = self.scalar(pointer)?;
-                Ok(Path::new(base, mem))
+                self.follow(pointer, mem)
             }
             ExprKind::Index(base, index) => {
                 let (mut path, element) = match &base.ty {
                     Ty::Array(element, _, _) => (self.path(base)?, element.clone()),
                     Ty::Ptr(element, mem) => {
                         let mem = *mem;
-                        let value = self.scalar(base)?;
-                        (Path::new(value, mem), element.clone())
+                        (self.follow(base, mem)?, element.clone())
                     }
                     _ => return self.internal("an index of something that has no elements"),
                 };
@@ -187,8 +270,7 @@ impl FnCx<'_, '_> {
             Ty::Ptr(pointee, mem) => match &**pointee {
                 Ty::Struct(id, _) => {
                     let (id, mem) = (*id, *mem);
-                    let value = self.scalar(base)?;
-                    Ok((Path::new(value, mem), id))
+                    Ok((self.follow(base, mem)?, id))
                 }
                 _ => self.internal("a member of something that is no struct"),
             },

@@ -52,6 +52,8 @@ pub(super) struct FnCx<'a, 'p> {
     pub(super) arena: StackArena,
     pub(super) temps: Vec<Temp>,
     pub(super) loops: Vec<LoopExit>,
+    /// Where the access being lowered goes when a pointer on its way is null.
+    pub(super) null_exit: Option<Block>,
     pub(super) span: Span,
 }
 
@@ -129,6 +131,7 @@ pub(super) fn build<'p>(
         arena: StackArena::default(),
         temps: Vec::new(),
         loops: Vec::new(),
+        null_exit: None,
         span: spec.span,
     };
     cx.set_span(spec.span);

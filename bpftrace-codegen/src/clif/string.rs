@@ -264,14 +264,7 @@ impl FnCx<'_, '_> {
     }
 
     /// `$s[i]`: a byte of a string.
-    pub(super) fn string_index(
-        &mut self,
-        base: &Expr,
-        size: u32,
-        index: &Expr,
-        ty: &Ty,
-    ) -> R<Value> {
-        let _ = ty;
+    pub(super) fn string_index(&mut self, base: &Expr, size: u32, index: &Expr) -> R<Value> {
         let (addr, _) = self.mem(base)?;
         if let Some(known) = capture::constant(index) {
             if known < 0 || known >= i64::from(size) {
