@@ -126,6 +126,7 @@ fn compile_functions(
         stack_limit: STACK_SIZE,
         dump_clif_opt: options.dump.clif_opt,
         dump_vcode: options.dump.vcode,
+        ..BackendOptions::new()
     };
     let mut compiled = Vec::with_capacity(lowered.functions.len());
     for function in &mut lowered.functions {

@@ -10,6 +10,7 @@ use regalloc2::{Allocation as Loc, Inst};
 use super::cleanup::{Code, Item};
 use super::frame::Frame;
 use super::insn::{AluOp, AtomicOp, Insn, PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_NONE, Size, Src, Width};
+use super::islands::{self, Cut, Jump};
 use super::regs::Reg;
 use super::vcode::{Addr, Base, BlockIdx, Callee, Cond, Offset, VCode, VInsn, VSrc, Wide};
 use super::{BackendError, PatchField, Reloc, RelocKind};
@@ -81,6 +82,7 @@ pub(super) fn emit(
     vcode: &VCode,
     cleaned: &Code<'_>,
     frame: &Frame,
+    max_jump: u32,
 ) -> Result<Emitted, BackendError> {
     let n_blocks = vcode.blocks.len();
     let mut emitter = Emitter {
@@ -90,6 +92,9 @@ pub(super) fn emit(
         out: Emitted::default(),
         labels: vec![None; n_blocks],
         fixups: Vec::new(),
+        cuts: Vec::new(),
+        spacing: islands::spacing(max_jump),
+        is_passed: true,
         forward: Vec::new(),
         srcloc: !0,
     };
@@ -100,8 +105,8 @@ pub(super) fn emit(
     for (nth, &block) in order.iter().enumerate() {
         emitter.block(block, order.get(nth + 1).copied())?;
     }
-    emitter.resolve_jumps()?;
-    Ok(emitter.out)
+    let jumps = emitter.jumps()?;
+    islands::link(emitter.out, &jumps, &emitter.cuts, max_jump)
 }
 
 struct Emitter<'a> {
@@ -113,6 +118,12 @@ struct Emitter<'a> {
     labels: Vec<Option<u32>>,
     /// Jumps whose offset is still to be filled in: their slot, and where they lead.
     fixups: Vec<(u32, BlockIdx)>,
+    /// Where islands may be.
+    cuts: Vec<Cut>,
+    /// Instructions between them.
+    spacing: u32,
+    /// Whether the last instruction goes on to the next.
+    is_passed: bool,
     /// For each block the one to jump to in its place.
     forward: Vec<BlockIdx>,
     srcloc: u32,
@@ -141,12 +152,15 @@ impl Emitter<'_> {
         let n_blocks = self.vcode.blocks.len();
         let mut forward: Vec<BlockIdx> = (0..n_blocks as BlockIdx).collect();
         for block in (1..n_blocks).rev() {
-            let VInsn::Jump = self.vcode.blocks[block].insns[0].0 else {
+            let is_jump = matches!(
+                self.vcode.blocks[block].insns.last(),
+                Some((VInsn::Jump, _))
+            );
+            if !is_jump || self.cleaned.blocks[block].len() != 1 {
                 continue;
-            };
-            let is_empty = self.cleaned.blocks[block].len() == 1;
+            }
             let target = forward[self.vcode.blocks[block].succs[0].target as usize];
-            if is_empty && target as usize != block {
+            if target as usize != block {
                 forward[block] = target;
             }
         }
@@ -163,9 +177,12 @@ impl Emitter<'_> {
     }
 
     fn block(&mut self, block: BlockIdx, next: Option<BlockIdx>) -> Result<(), BackendError> {
+        // A label comes after the island at its place.
+        self.cut();
         self.labels[block as usize] = Some(self.slot_idx());
         let (vcode, cleaned) = (self.vcode, self.cleaned);
         for item in &cleaned.blocks[block as usize] {
+            self.cut();
             match *item {
                 Item::Move { from, to } => self.edit(from, to)?,
                 Item::Insn { inst, nth } => {
@@ -192,6 +209,20 @@ impl Emitter<'_> {
                 .push((if self.out.lines.is_empty() { 0 } else { idx }, self.srcloc));
         }
         insn.encode(&mut self.out.code);
+        self.is_passed = !matches!(insn, Insn::Jump { .. } | Insn::Exit);
+    }
+
+    /// Notes that an island may be here, between two instructions before register allocation, if
+    /// the last such place is far enough away.
+    fn cut(&mut self) {
+        let before = self.slot_idx();
+        let last = self.cuts.last().map_or(0, |cut| cut.before);
+        if before >= last + self.spacing {
+            self.cuts.push(Cut {
+                before,
+                is_passed: self.is_passed,
+            });
+        }
     }
 
     fn reloc(&mut self, kind: RelocKind) {
@@ -541,17 +572,15 @@ impl Emitter<'_> {
         self.jump(rest, next);
     }
 
-    fn resolve_jumps(&mut self) -> Result<(), BackendError> {
-        for &(at, target) in &self.fixups {
-            let target = self.labels[target as usize]
-                .ok_or_else(|| BackendError::Regalloc(format!("block {target} was not emitted")))?;
-            let distance = i64::from(target) - i64::from(at) - 1;
-            let offset =
-                i16::try_from(distance).map_err(|_| BackendError::JumpTooFar { distance })?;
-            let at = at as usize * 8;
-            self.out.code[at + 2..at + 4].copy_from_slice(&offset.to_le_bytes());
-        }
-        Ok(())
+    /// All jumps between blocks.
+    fn jumps(&self) -> Result<Vec<Jump>, BackendError> {
+        let resolve = |&(at, target): &(u32, BlockIdx)| match self.labels[target as usize] {
+            Some(target) => Ok(Jump { at, target }),
+            None => Err(BackendError::Regalloc(format!(
+                "block {target} was not emitted"
+            ))),
+        };
+        self.fixups.iter().map(resolve).collect()
     }
 }
 

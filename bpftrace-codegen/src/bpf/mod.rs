@@ -10,7 +10,8 @@
 //!   VCode + registers, moves
 //!       |  cleanup    drop what is dead, moves within blocks
 //!       |  frame      stack slots and spill slots below r10
-//!       |  emit       block order, branch offsets, relocations
+//!       |  emit       block order, relocations
+//!       |  islands    jump distances, far jumps
 //!   CompiledFunction
 //! ```
 //!
@@ -24,6 +25,7 @@ mod emit;
 mod emit_tests;
 mod frame;
 mod insn;
+mod islands;
 mod lower;
 mod regalloc;
 mod regs;
@@ -48,6 +50,8 @@ pub struct BackendOptions {
     pub optimize: bool,
     /// Bytes of stack this function may use, at most [`crate::symbols::STACK_SIZE`].
     pub stack_limit: u32,
+    /// Longest jump, in instructions: 32,767, or less in tests of what leads further.
+    pub max_jump: u32,
     /// Keep the CLIF after optimisation as text in [`CompiledFunction::clif_opt`].
     pub dump_clif_opt: bool,
     /// Keep the instructions before register allocation as text in [`CompiledFunction::vcode`].
@@ -61,6 +65,7 @@ impl BackendOptions {
             verify: cfg!(debug_assertions),
             optimize: true,
             stack_limit: crate::symbols::STACK_SIZE,
+            max_jump: 32_767,
             dump_clif_opt: false,
             dump_vcode: false,
         }
@@ -212,7 +217,7 @@ pub fn compile_function(
         cleaned.n_spills,
         options.stack_limit,
     )?;
-    let emitted = emit::emit(&vcode, &cleaned, &frame)?;
+    let emitted = emit::emit(&vcode, &cleaned, &frame, options.max_jump)?;
     Ok(CompiledFunction {
         code: emitted.code,
         relocs: emitted.relocs,

@@ -20,6 +20,10 @@ use generate::{HELPER_ID, Purpose, Stmt, build, helper_function, number, simple,
 use kernel::Outcome;
 use machine::Machine;
 
+/// Longest jump of BPF, and one that makes generated programs need islands.
+const MAX_JUMP: u32 = 32_767;
+const SHORT_JUMP: u32 = 40;
+
 fn helper([a, b, c, d, e]: [u64; 5]) -> u64 {
     (a.wrapping_mul(b) ^ c)
         .wrapping_sub(d)
@@ -96,16 +100,23 @@ fn run_rbpf(code: &[u8], args: [u64; 5]) -> Result<u64, String> {
     vm.execute_program().map_err(|error| error.to_string())
 }
 
-fn compile(func: &Function, optimize: bool) -> Result<CompiledFunction, TestCaseError> {
+fn compile(
+    func: &Function,
+    optimize: bool,
+    max_jump: u32,
+) -> Result<CompiledFunction, TestCaseError> {
     let mut options = BackendOptions::new();
     options.verify = true;
     options.optimize = optimize;
     options.dump_vcode = true;
     options.dump_clif_opt = true;
+    options.max_jump = max_jump;
     // Leaves room for a callee.
     options.stack_limit = 448;
     compile_function(func.clone(), &options).map_err(|error| match error {
         BackendError::StackOverflow { .. } => TestCaseError::reject("stack"),
+        // One comparison of a chain may be longer than a short jump.
+        BackendError::JumpTooFar { .. } if max_jump < MAX_JUMP => TestCaseError::reject("jump"),
         error => TestCaseError::fail(format!("{error}\n{func}")),
     })
 }
@@ -125,8 +136,8 @@ fn check(stmts: &[Stmt], live: u16, args: [u64; 5]) -> Result<(), TestCaseError>
     let Some(expected) = interpret(&func, purpose, args) else {
         return Err(TestCaseError::reject("traps"));
     };
-    for optimize in [true, false] {
-        let compiled = compile(&func, optimize)?;
+    for (optimize, max_jump) in [(true, MAX_JUMP), (false, SHORT_JUMP)] {
+        let compiled = compile(&func, optimize, max_jump)?;
         let explain = || explain(&func, &compiled);
         let mut machine = Machine::new(&args);
         machine.helper(HELPER_ID as i32, 5, helper);
@@ -150,9 +161,9 @@ fn check_in_kernel(stmts: &[Stmt], live: u16, args: [u64; 5]) -> Result<(), Test
     let Some(expected) = interpret(&func, purpose, args) else {
         return Err(TestCaseError::reject("traps"));
     };
-    let subprog = compile(&helper_function(purpose), true)?;
-    for optimize in [true, false] {
-        let compiled = compile(&func, optimize)?;
+    let subprog = compile(&helper_function(purpose), true, MAX_JUMP)?;
+    for (optimize, max_jump) in [(true, MAX_JUMP), (false, SHORT_JUMP)] {
+        let compiled = compile(&func, optimize, max_jump)?;
         match kernel::run(&compiled, &subprog, args) {
             Outcome::TooComplex => return Err(TestCaseError::reject("complexity")),
             Outcome::Refused(log) => {
