@@ -5,6 +5,7 @@ mod modes;
 
 use std::io;
 use std::io::Write as _;
+use std::path::Path;
 
 use bpftrace_meta::{Manifest, MapId, MapRole};
 
@@ -304,6 +305,17 @@ pub(crate) fn run(
         written(events.sink.flush())?;
         return Ok(Exit { code });
     }
+    let programs: Vec<&Path> = loaded
+        .bound
+        .targets
+        .iter()
+        .filter_map(|target| match &target.place {
+            Place::Uprobe { path, .. } => Some(path.as_path()),
+            _ => None,
+        })
+        .collect();
+    let pid = options.pid.and_then(|pid| u32::try_from(pid).ok());
+    events.printer.remember_processes(pid, &programs);
     if !options.quiet {
         written(events.sink.attached_probes(n_attached))?;
     }

@@ -24,6 +24,7 @@ mod names;
 mod number;
 mod pcap;
 mod printer;
+mod processes;
 mod series;
 mod sink;
 mod stack;

@@ -1,7 +1,9 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bpftrace_meta::{CacheUserSymbols, Manifest, MapId, RunConfig, SourceMeta, SourceRange};
+use bpftrace_meta::{
+    ArgLayout, CacheUserSymbols, Manifest, MapId, RunConfig, SourceMeta, ValueLayout,
+};
 
 use super::events::{
     Event, Kind, helper_message, read_file, read_integer, reason, run_shell, write_joined,
@@ -11,6 +13,7 @@ use super::maps::{MapBody, MapKind, PrintArgs, ScriptMap};
 use super::names::Names;
 use super::number;
 use super::pcap::PcapFiles;
+use super::processes::{prints_user_symbols, processes_of};
 use super::sink::{Located, MessageKind, OutputKind, Sink};
 use super::stack::StackRenderer;
 use super::symbolize::{HostSymbols, SymbolOptions, Symbolize};
@@ -69,6 +72,8 @@ pub struct Printer {
     max_cat_bytes: u64,
     print_maps_on_exit: bool,
     unsafe_mode: bool,
+    /// Whether any value is a symbol or a stack of user space.
+    prints_user_symbols: bool,
     pcaps: PcapFiles,
     /// What is being written; kept for its memory.
     text: Vec<u8>,
@@ -130,6 +135,7 @@ impl Printer {
             max_cat_bytes: config.max_cat_bytes.unwrap_or(DEFAULT_MAX_CAT_BYTES),
             print_maps_on_exit: config.print_maps_on_exit.unwrap_or(true),
             unsafe_mode: manifest.options.unsafe_mode,
+            prints_user_symbols: prints_user_symbols(manifest),
             pcaps: PcapFiles::default(),
             text: Vec::new(),
             malformed: false,
@@ -142,10 +148,22 @@ impl Printer {
         self.decoder.names.set_target(number, name);
     }
 
-    /// Remembers the memory map of a running process, so that its addresses can be resolved after it
-    /// ended. Worth calling when a probe of user space is attached to it.
-    pub fn remember_process(&mut self, pid: u32) {
-        self.decoder.stacks.remember_process(pid);
+    /// Remembers the memory maps of running processes, so that their addresses can be resolved after
+    /// they ended: of `pid`, or else of those that run one of `programs`. Does nothing when the
+    /// script prints no symbols of user space. Worth calling once probes are attached.
+    pub fn remember_processes(&mut self, pid: Option<u32>, programs: &[&Path]) {
+        if !self.prints_user_symbols {
+            return;
+        }
+        match pid {
+            Some(pid) => self.decoder.stacks.remember_process(pid),
+            None if programs.is_empty() => {}
+            None => {
+                for pid in processes_of(programs) {
+                    self.decoder.stacks.remember_process(pid);
+                }
+            }
+        }
     }
 
     /// Handles one record of the ring buffer.
@@ -395,22 +413,19 @@ fn located(
     source: &SourceMeta,
     sink: &mut dyn Sink,
 ) -> io::Result<()> {
-    let place: SourceRange = event.place;
     sink.located(&Located {
         kind,
         text,
-        place,
+        place: event.place,
         expanded_from: &event.expanded_from,
         source,
     })
 }
 
-fn packet_bytes<'a>(packet: &bpftrace_meta::ArgLayout, record: &'a [u8]) -> &'a [u8] {
+fn packet_bytes<'a>(packet: &ArgLayout, record: &'a [u8]) -> &'a [u8] {
     let bytes = tail(record, packet.offset as usize);
     match packet.layout {
-        bpftrace_meta::ValueLayout::Buffer { capacity } => {
-            super::value::buffer_bytes(capacity, bytes)
-        }
+        ValueLayout::Buffer { capacity } => super::value::buffer_bytes(capacity, bytes),
         _ => &bytes[..bytes.len().min(packet.layout.size() as usize)],
     }
 }

@@ -6,6 +6,7 @@
 //! can be resolved when its memory map was remembered while it ran, or, for executables that are not
 //! relocated, from the file that its probe names.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use blazesym::symbolize::source::{Elf, Kernel, Process as ProcessSource, Source};
@@ -86,6 +87,8 @@ pub(crate) struct HostSymbols {
     // Created when first needed: most scripts print no symbols.
     kernel: Option<Symbolizer>,
     user: Option<Symbolizer>,
+    /// Processes whose memory maps are remembered.
+    remembered: HashSet<u32>,
 }
 
 impl HostSymbols {
@@ -94,6 +97,7 @@ impl HostSymbols {
             options,
             kernel: None,
             user: None,
+            remembered: HashSet::new(),
         }
     }
 
@@ -138,14 +142,22 @@ impl Symbolize for HostSymbols {
     fn user(&mut self, process: Process<'_>, addresses: &[u64]) -> Vec<Option<Symbol>> {
         let debug_info = self.options.debug_info;
         let by_program = self.options.by_program;
+        let is_remembered = self.remembered.contains(&process.pid);
         let symbolizer = self.user_symbolizer();
         let mut source = ProcessSource::new(Pid::from(process.pid));
         source.debug_syms = debug_info;
         // The files of a process that ended, even of a zombie, can only be opened by their paths.
-        source.map_files =
+        let is_running =
             std::fs::read(format!("/proc/{}/maps", process.pid)).is_ok_and(|maps| !maps.is_empty());
+        source.map_files = is_running;
         let input = Input::AbsAddr(addresses);
         let mut symbols = lookup(symbolizer, &Source::Process(source.clone()), input);
+        if is_remembered && is_running && symbols.iter().any(Option::is_none) {
+            // It may have loaded a library since its map was remembered.
+            remember(symbolizer, process.pid);
+            let now = lookup(symbolizer, &Source::Process(source.clone()), input);
+            fill_in(&mut symbols, now);
+        }
         if symbols.iter().any(Option::is_none) {
             // Neither debug information that cannot be read nor a process that ended just now should
             // cost the names.
@@ -171,17 +183,21 @@ impl Symbolize for HostSymbols {
     }
 
     fn remember_process(&mut self, pid: u32) {
-        let mut process = cache::Process::new(Pid::from(pid));
-        process.cache_vmas = true;
-        // A process that is gone already cannot be remembered; its addresses print as numbers.
-        let _ = self
-            .user_symbolizer()
-            .cache(&cache::Cache::Process(process));
+        if remember(self.user_symbolizer(), pid) {
+            self.remembered.insert(pid);
+        }
     }
 
     fn forget_processes(&mut self) {
         self.user = None;
+        self.remembered.clear();
     }
+}
+
+/// Keeps the memory map and the perf map of a process; false when it is gone already.
+fn remember(symbolizer: &Symbolizer, pid: u32) -> bool {
+    let process = cache::Process::new(Pid::from(pid));
+    symbolizer.cache(&cache::Cache::Process(process)).is_ok()
 }
 
 /// Replaces what was not found by what was found otherwise.
@@ -276,6 +292,60 @@ mod tests {
         let module = found[0].as_ref().and_then(|symbol| symbol.module.clone());
         let exe = std::env::current_exe().expect("known");
         assert_eq!(module, Some(exe.to_string_lossy().into_owned()));
+    }
+
+    #[test]
+    fn a_process_that_ended_is_resolved_when_remembered() {
+        for remembered in [true, false] {
+            // A copy of this test that does nothing but wait.
+            let mut child = std::process::Command::new(std::env::current_exe().expect("known"))
+                .args(["--exact", "print::symbolize::tests::waits", "--nocapture"])
+                .env("WAIT", "1")
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("started");
+            let output = child.stdout.take().expect("piped");
+            let mut output = std::io::BufReader::new(output);
+            let address = read_address(&mut output);
+            let mut symbols = HostSymbols::new(SymbolOptions {
+                demangle: true,
+                debug_info: false,
+                debug_dirs: Vec::new(),
+                by_program: false,
+            });
+            if remembered {
+                symbols.remember_process(child.id());
+            }
+            drop(child.stdin.take());
+            child.wait().expect("ended");
+            let process = Process {
+                pid: child.id(),
+                probe: "",
+            };
+            let found = symbols.user(process, &[address + 1]);
+            let offset = found[0].as_ref().map(|symbol| symbol.offset);
+            assert_eq!(offset, remembered.then_some(1));
+        }
+    }
+
+    fn read_address(output: &mut impl std::io::BufRead) -> u64 {
+        for line in output.lines() {
+            let line = line.expect("read");
+            if let Some((_, address)) = line.split_once("address ") {
+                return address.trim().parse().expect("a number");
+            }
+        }
+        panic!("the child said no address");
+    }
+
+    /// The other half of the test above; alone, it does nothing.
+    #[test]
+    fn waits() {
+        if std::env::var_os("WAIT").is_some() {
+            println!("address {}", symbol_of_the_test as *const () as u64);
+            let _ = std::io::stdin().read_line(&mut String::new());
+        }
     }
 
     #[test]
