@@ -330,7 +330,8 @@ mod tests {
     }
 
     fn read_address(output: &mut impl std::io::BufRead) -> u64 {
-        for line in output.lines() {
+        use std::io::BufRead as _;
+        for line in output.by_ref().lines() {
             let line = line.expect("read");
             if let Some((_, address)) = line.split_once("address ") {
                 return address.trim().parse().expect("a number");
