@@ -57,6 +57,7 @@ fn run() -> ExitCode {
         Command::Version => cmd::say(&format!("{VERSION}\n")),
         Command::Info => cmd::info::info(),
         Command::List(list) => cmd::list::list(&list),
+        Command::Fmt(script, output) => cmd::format::format(&script, output.as_deref()),
         Command::Compile(compile) => cmd::compile::compile(&compile),
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Info,
     /// `-l`.
     List(List),
+    /// `--fmt`.
+    Fmt(Script, Option<PathBuf>),
     /// Compile; then run, or write an executable or an object.
     Compile(Box<Compile>),
 }
@@ -166,7 +168,7 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
     };
     let mode = low.mode.as_deref();
     if mode == Some("format") {
-        return Err(UsageError::new("--fmt is not supported yet"));
+        return Ok(Command::Fmt(script, low.output));
     }
     let (show, debug) = stages(&low.debug)?;
     let output = OutputOptions {

@@ -62,7 +62,7 @@ fn artifact(options: &Compile) -> Result<Artifact, ExitCode> {
         return Err(ExitCode::FAILURE);
     };
     if options.show.types {
-        say(&format!("{program:#?}\n"));
+        say(&bpftrace_sema::dump(&program));
     }
 
     let info = ScriptInfo {

@@ -1,6 +1,7 @@
 //! One module a verb.
 
 pub(crate) mod compile;
+pub(crate) mod format;
 pub(crate) mod info;
 pub(crate) mod list;
 
