@@ -66,6 +66,10 @@ pub const FAIL: Code = Code::new("fail");
 pub const COMPTIME: Code = Code::new("comptime");
 /// Kernel types are needed, and there are none.
 pub const NO_TYPES: Code = Code::new("no-types");
+/// A C definition or preprocessor line.
+pub const C_DEFINITION: Code = Code::new("c-definition");
+/// A macro definition or call.
+pub const MACRO: Code = Code::new("macro");
 /// Nested too deeply.
 pub const LIMIT: Code = Code::LIMIT;
 /// A string that does not fit.

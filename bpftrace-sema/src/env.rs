@@ -65,7 +65,7 @@ impl TyState {
         let space_changed = space != self.space;
         self.space = space;
         let (new, new_range) = match (old, ty) {
-            (Ty::Int(a), Ty::Int(b)) => {
+            (Ty::Int(a), Ty::Int(b) | Ty::Enum(_, b)) | (Ty::Enum(_, a), Ty::Int(b)) => {
                 let joined = join::join_ints(*a, self.range, *b, range);
                 let both = match (self.range, range) {
                     (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),

@@ -77,6 +77,7 @@ pub(crate) fn join(a: &Ty, b: &Ty, types: &TypeTable) -> Option<Ty> {
     }
     Some(match (a, b) {
         (Ty::Int(x), Ty::Int(y)) => Ty::Int(join_ints(*x, None, *y, None)),
+        (Ty::Enum(i, x), Ty::Enum(j, y)) if i == j => Ty::Enum(*i, join_ints(*x, None, *y, None)),
         (Ty::Enum(_, x) | Ty::Int(x), Ty::Enum(_, y) | Ty::Int(y)) => {
             Ty::Int(join_ints(*x, None, *y, None))
         }

@@ -12,12 +12,14 @@
 
 mod builtin;
 mod cached;
+mod cdef;
 pub mod codes;
 mod dump;
 mod env;
 mod import;
 mod join;
 mod lower;
+mod number_names;
 mod options;
 mod pass;
 mod pipeline;

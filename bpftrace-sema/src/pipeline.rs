@@ -8,14 +8,16 @@ use bpftrace_ast::source::SourceMap;
 use bpftrace_meta::{HostValue, ProgramKind};
 
 use crate::cached::Cached;
+use crate::cdef::read_c;
 use crate::env::{KeyState, Locals};
-use crate::lower::{Session, Tables, lower_unit};
+use crate::lower::{Session, Tables, lower_unit, read_signatures};
 use crate::pass::attach::needs_pid_filter;
+use crate::pass::macros::Macros;
 use crate::pass::{config, decls, units};
 use crate::require::find_requirements;
 use crate::typeinfo::TypeSource;
 use crate::{
-    Body, CodeOptions, IntTy, MapDef, MapIdx, Probe, SemaOptions, Ty, TypedProgram, codes,
+    Body, CodeOptions, Function, IntTy, MapDef, MapIdx, Probe, SemaOptions, Ty, TypedProgram, codes,
 };
 
 /// Rounds of type inference. Types only get wider, so scripts that people write need three or four.
@@ -35,6 +37,7 @@ pub fn analyze(
     // 1. Settings, and what this version does not know.
     let settings = config::read_config(script.config.as_ref(), options, &mut diags);
     decls::refuse_unsupported(script, &mut diags);
+    let macros = Macros::of(script, &mut diags);
 
     // 2. Attach points: which probes share a program.
     let probes: Vec<&AstProbe> = script
@@ -45,10 +48,17 @@ pub fn analyze(
             _ => None,
         })
         .collect();
-    let units = units::split_probes(&probes, types, &settings, options, &mut diags);
+    let mut units = units::split_probes(&probes, &macros, types, &settings, options, &mut diags);
+    let n_probes = units.len();
+    units.extend(script.items.iter().filter_map(|item| match item {
+        Item::Subprog(function) => Some(units::Unit::of_function(function)),
+        _ => None,
+    }));
 
     // 3. Names and types, until nothing changes; checks and lowering come of the last round.
-    let mut session = Session::new(types, options, settings);
+    let mut session = Session::new(types, options, settings, macros);
+    session.c = read_c(script, types, &mut session.imported, &mut diags);
+    read_signatures(&mut session, &units, &mut diags);
     decls::declare_maps(script, &mut session.maps, &mut diags);
     let bodies = infer(&mut session, &units, &mut diags);
     decls::check_maps(&session.maps, &mut diags);
@@ -59,7 +69,7 @@ pub fn analyze(
     }
 
     // 4. The program, and what the kernel must be able to do for it.
-    let mut program = assemble(session, &units, bodies);
+    let mut program = assemble(session, &units, bodies, n_probes);
     program.requirements = find_requirements(&program, sources);
     if cfg!(debug_assertions)
         && let Err(message) = crate::verify::verify(&program)
@@ -88,6 +98,7 @@ fn infer<'a>(
         session.changed = false;
         session.diags.clear();
         session.tables = Tables::default();
+        session.n_expanded = 0;
         number_maps(session);
         bodies = units
             .iter()
@@ -143,9 +154,22 @@ fn without_repetitions(diags: Vec<Diagnostic>) -> Vec<Diagnostic> {
 fn assemble(
     mut session: Session<'_>,
     units: &[units::Unit<'_>],
-    bodies: Vec<Body>,
+    mut bodies: Vec<Body>,
+    n_probes: usize,
 ) -> TypedProgram {
-    let probes = units
+    let functions = session
+        .functions
+        .iter()
+        .zip(bodies.split_off(n_probes))
+        .map(|(signature, body)| Function {
+            name: signature.name.clone(),
+            n_params: u32::try_from(signature.params.len()).unwrap_or(u32::MAX),
+            ret: signature.ret.clone(),
+            body,
+            span: signature.span,
+        })
+        .collect();
+    let probes = units[..n_probes]
         .iter()
         .zip(bodies)
         .map(|(unit, body)| {
@@ -195,7 +219,7 @@ fn assemble(
         types: imported.table,
         maps,
         probes,
-        functions: Vec::new(),
+        functions,
         slots: tables.slots,
         time_formats: tables.time_formats,
         cgroup_filters: tables.cgroup_filters,

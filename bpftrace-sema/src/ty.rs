@@ -246,6 +246,11 @@ impl TypeTable {
         &self.enums[id.0 as usize]
     }
 
+    /// An enum, to complete it.
+    pub fn enum_def_mut(&mut self, id: EnumTyId) -> &mut EnumDef {
+        &mut self.enums[id.0 as usize]
+    }
+
     /// All enums in order of their ids.
     #[must_use]
     pub fn enums(&self) -> &[EnumDef] {

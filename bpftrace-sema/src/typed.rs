@@ -262,7 +262,8 @@ pub enum StmtKind {
     Break,
     /// `continue`.
     Continue,
-    /// `return`; the value has 64 bits. `None`: the probe's default.
+    /// `return`; the value has 64 bits, or in a function the function's type. `None`: the probe's
+    /// default, or zero.
     Return(Option<Expr>),
     /// A record for user space. The arguments are of the types user space will see (their
     /// [`bpftrace_meta::ValueLayout`] is derived from them).

@@ -24,8 +24,13 @@ pub(crate) fn verify(program: &TypedProgram) -> Result<(), String> {
         .iter()
         .map(|probe| &probe.body)
         .chain(program.functions.iter().map(|function| &function.body));
-    for body in bodies {
-        let verifier = Verifier { program, body };
+    let returns = program
+        .probes
+        .iter()
+        .map(|_| None)
+        .chain(program.functions.iter().map(|function| Some(&function.ret)));
+    for (body, ret) in bodies.zip(returns) {
+        let verifier = Verifier { program, body, ret };
         let mut result = verifier.jumps(&body.stmts);
         walk(&body.stmts, &mut |node| {
             if result.is_ok() {
@@ -52,6 +57,8 @@ pub(crate) fn verify(program: &TypedProgram) -> Result<(), String> {
 struct Verifier<'a> {
     program: &'a TypedProgram,
     body: &'a Body,
+    /// What a function returns; `None` in probes.
+    ret: Option<&'a Ty>,
 }
 
 type Check = Result<(), String>;
@@ -174,7 +181,10 @@ impl Verifier<'_> {
                 let entry = Ty::Tuple([key.clone(), value].into());
                 self.same("loop variable", self.local(*var)?, &entry)
             }
-            StmtKind::Return(Some(value)) => self.wide(&value.ty),
+            StmtKind::Return(Some(value)) => match self.ret {
+                Some(ret) => self.same("return value", &value.ty, ret),
+                None => self.wide(&value.ty),
+            },
             StmtKind::Event { args, .. } | StmtKind::TracePrintk { args, .. } => {
                 for arg in args {
                     require(is_stored(&arg.ty) && arg.ty != Ty::Void, || {

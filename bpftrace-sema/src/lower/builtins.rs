@@ -50,14 +50,42 @@ pub(super) const BUILTINS: &[&str] = &[
     "arg5",
 ];
 
+/// Builtins that ask about the probe.
+const PROBE_BUILTINS: &[&str] = &[
+    "args",
+    "ctx",
+    "func",
+    "probe",
+    "probetype",
+    "retval",
+    "usermode",
+    "arg0",
+    "arg1",
+    "arg2",
+    "arg3",
+    "arg4",
+    "arg5",
+];
+
 /// Frames of a stack when nothing says how many.
 pub(super) const DEFAULT_STACK_LIMIT: u32 = 127;
 
 impl Lowerer<'_, '_> {
     /// A bare name.
     pub(super) fn ident(&mut self, span: Span, name: &str) -> Val {
+        if self.s.macros.contains(name) {
+            return self.macro_call(span, name, &[]);
+        }
         if let Some(val) = self.builtin(span, name) {
             return val;
+        }
+        if let Some(&(id, value)) = self.s.c.enumerators.get(name) {
+            let kind = ExprKind::Const(value as u64);
+            return Val::new(Ty::Enum(id, IntTy::U64), span, kind)
+                .with_range((i128::from(value), i128::from(value)));
+        }
+        if self.s.c.macros.contains_key(name) {
+            return self.c_macro(span, name);
         }
         if let Some((ty, value)) = self.s.types.find_enumerator(name) {
             let kind = ExprKind::KernelEnumerator {
@@ -97,6 +125,14 @@ impl Lowerer<'_, '_> {
     pub(super) fn builtin(&mut self, span: Span, name: &str) -> Option<Val> {
         let u64_of = |builtin| Val::new(Ty::Int(IntTy::U64), span, ExprKind::Builtin(builtin));
         let u32_of = |builtin| Val::new(Ty::Int(IntTy::U32), span, ExprKind::Builtin(builtin));
+        if self.unit.is_function() && PROBE_BUILTINS.contains(&name) {
+            self.error(
+                codes::NOT_IN_PROBE,
+                span,
+                format!("Builtin {name} not supported outside probe"),
+            );
+            return Some(Val::unknown(span));
+        }
         Some(match name {
             "pid" => u32_of(Builtin::Pid(false)),
             "tid" => u32_of(Builtin::Tid(false)),

@@ -9,7 +9,9 @@ use bpftrace_meta::HostValue;
 
 use super::{Lowerer, Val};
 use crate::builtin::{Entry, FUNCTIONS, Func, count_error, find_function};
-use crate::{Builtin, Call, Clock, ExprKind, IntTy, Mem, StackTy, Ty, codes, suggest};
+use crate::{
+    Builtin, Call, Clock, EnumDef, ExprKind, IntTy, Mem, StackTy, Ty, codes, number_names, suggest,
+};
 
 /// Names of all functions.
 pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
@@ -20,6 +22,12 @@ impl Lowerer<'_, '_> {
     /// `name(args)`.
     pub(super) fn call(&mut self, span: Span, call: &node::Call) -> Val {
         let name = &call.name.name;
+        if self.s.macros.contains(name) {
+            return self.macro_call(span, name, &call.args);
+        }
+        if let Some(val) = self.function_call(span, call) {
+            return val;
+        }
         let Some(entry) = find_function(name) else {
             // Builtin variables can be written as calls.
             if call.args.is_empty()
@@ -51,7 +59,11 @@ impl Lowerer<'_, '_> {
             span,
             format!("Unknown function: '{name}'"),
         );
-        if let Some(near) = suggest::nearest(name, function_names()) {
+        let mut known: Vec<&str> = self.s.macros.names().collect();
+        for function in function_names() {
+            known.push(function);
+        }
+        if let Some(near) = suggest::nearest(name, known) {
             diag = diag.with_hint(format!("Did you mean: {near}()?"));
         }
         self.s.diags.push(diag);
@@ -72,6 +84,14 @@ impl Lowerer<'_, '_> {
                 _ => format!("{name}() is unsafe. To use you need the --unsafe flag"),
             };
             self.error(codes::UNSAFE, span, message);
+            return false;
+        }
+        if !entry.providers.is_empty() && self.unit.is_function() {
+            self.error(
+                codes::NOT_IN_PROBE,
+                span,
+                format!("Builtin {name} not supported outside probe"),
+            );
             return false;
         }
         if !entry.providers.is_empty() && !entry.providers.contains(&self.unit.provider) {
@@ -202,6 +222,9 @@ impl Lowerer<'_, '_> {
                 };
                 let rc = self.int_of(rc, IntTy::U64);
                 call_val(span, Ty::Void, Call::Override(Box::new(rc)))
+            }
+            Func::Strerror | Func::SignalName | Func::SyscallName => {
+                self.number_name(span, call, entry.func)
             }
             Func::Getopt => self.getopt_call(span, call),
             Func::IsErr => self.is_err_call(span, call),
@@ -628,6 +651,53 @@ impl Lowerer<'_, '_> {
         call_val(span, Ty::Void, Call::Signal { signal, thread })
     }
 
+    /// The name of a number. Of a literal it is a string; otherwise it is a number that prints as its
+    /// name, so that no table has to be carried along in the program.
+    fn number_name(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        let (table, kind, unknown) = match func {
+            Func::Strerror => (number_names::ERRORS, "errno", "Unknown error"),
+            Func::SignalName => (number_names::SIGNAL_TEXTS, "signal", "N/A"),
+            _ => (number_names::SYSCALLS, "syscall", "Unknown syscall"),
+        };
+        let Some(val) = self.int_arg(call, 0) else {
+            return Val::unknown(span);
+        };
+        let is_error = func == Func::Strerror;
+        if let Some(number) = val.as_literal() {
+            // Errors are often returned negative.
+            let number = if is_error { number.abs() } else { number };
+            let found = table.iter().find(|(known, _)| i128::from(*known) == number);
+            let text = found.map_or(unknown, |(_, text)| text);
+            return Val::string(span, text.as_bytes().to_vec());
+        }
+        let known = self.s.number_enums.get(kind).copied();
+        let id = known.unwrap_or_else(|| {
+            let mut values: Vec<(i64, String)> = table
+                .iter()
+                .map(|(number, text)| (*number, (*text).to_owned()))
+                .collect();
+            if is_error {
+                let negative: Vec<(i64, String)> = values
+                    .iter()
+                    .skip(1)
+                    .map(|(number, text)| (-number, text.clone()))
+                    .collect();
+                values.extend(negative);
+            }
+            let def = EnumDef {
+                name: kind.to_owned(),
+                values,
+                kernel: false,
+            };
+            let id = self.s.imported.table.add_enum(def);
+            self.s.number_enums.insert(kind, id);
+            id
+        });
+        let number = self.int_of(val, IntTy::I32);
+        let ty = Ty::Enum(id, IntTy::I32);
+        Val::from_expr(self.cast_to(number, ty, crate::CastKind::Int))
+    }
+
     fn is_err_call(&mut self, span: Span, call: &node::Call) -> Val {
         /// Addresses of the last page are negative error numbers.
         const MAX_ERRNO: i64 = 4095;
@@ -758,29 +828,18 @@ pub(super) fn call_val(span: Span, ty: Ty, call: Call) -> Val {
 }
 
 /// Functions of the language that are not here yet.
-const MISSING: &[&str] = &[
-    "container_of",
-    "dw_ustack",
-    "kfunc_allowed",
-    "kfunc_exist",
-    "signal_name",
-    "strerror",
-    "syscall_name",
-];
+const MISSING: &[&str] = &["container_of", "dw_ustack", "kfunc_allowed", "kfunc_exist"];
 
-/// Number of a signal on x86-64 by its name, with or without `SIG`.
-fn signal_number(name: &str) -> Option<u32> {
-    const NAMES: &[&str] = &[
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
+/// Number of a signal by its name, with or without `SIG`.
+fn signal_number(name: &str) -> Option<i64> {
     let name = name.strip_prefix("SIG").unwrap_or(name);
     let name = match name {
         "IOT" => "ABRT",
         "POLL" => "IO",
         other => other,
     };
-    let at = NAMES.iter().position(|known| *known == name)?;
-    u32::try_from(at + 1).ok()
+    let known = number_names::SIGNALS
+        .iter()
+        .find(|(_, known)| *known == name);
+    known.map(|(number, _)| *number)
 }

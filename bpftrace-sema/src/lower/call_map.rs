@@ -314,7 +314,7 @@ impl Lowerer<'_, '_> {
                 let kind = StmtKind::Event {
                     event,
                     args: Vec::new(),
-                    expanded_from: Vec::new(),
+                    expanded_from: self.expanded_from(),
                 };
                 Val::stmts(span, vec![stmt(span, kind)])
             }

@@ -28,7 +28,7 @@ impl Lowerer<'_, '_> {
                     None => Some("%H:%M:%S\n".to_owned()),
                 };
                 match format {
-                    Some(format) => event(span, Event::Time(format), Vec::new()),
+                    Some(format) => self.event(span, Event::Time(format), Vec::new()),
                     None => Val::unknown(span),
                 }
             }
@@ -40,7 +40,7 @@ impl Lowerer<'_, '_> {
             Func::Unwatch => match self.int_arg(call, 0) {
                 Some(address) => {
                     let address = self.int_of(address, IntTy::U64);
-                    event(span, Event::Unwatch, vec![address])
+                    self.event(span, Event::Unwatch, vec![address])
                 }
                 None => Val::unknown(span),
             },
@@ -55,7 +55,7 @@ impl Lowerer<'_, '_> {
         make: fn(Vec<FormatPiece>) -> Event,
     ) -> Val {
         match self.formatted(span, call) {
-            Some((pieces, args)) => event(span, make(pieces), args),
+            Some((pieces, args)) => self.event(span, make(pieces), args),
             None => Val::unknown(span),
         }
     }
@@ -109,7 +109,7 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         }
         let arg = self.stored(val).expr;
-        event(span, Event::PrintValue, vec![arg])
+        self.event(span, Event::PrintValue, vec![arg])
     }
 
     /// `args` as a record of all arguments.
@@ -179,7 +179,7 @@ impl Lowerer<'_, '_> {
         }
         let map = self.map_number(name);
         let [top, div] = numbers;
-        event(span, Event::PrintMap { map, top, div }, Vec::new())
+        self.event(span, Event::PrintMap { map, top, div }, Vec::new())
     }
 
     /// A use of a whole map, with keys or not. `false`: nothing is ever put into it.
@@ -218,7 +218,7 @@ impl Lowerer<'_, '_> {
             StmtKind::Event {
                 event: Event::Exit,
                 args,
-                expanded_from: Vec::new(),
+                expanded_from: self.expanded_from(),
             },
         );
         Val::stmts(span, vec![send, stmt(span, StmtKind::Return(None))])
@@ -236,7 +236,7 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         };
         match array.ty() {
-            Ty::Int(_) | Ty::Ptr(..) => event(span, Event::Join(separator), vec![array.expr]),
+            Ty::Int(_) | Ty::Ptr(..) => self.event(span, Event::Join(separator), vec![array.expr]),
             _ => self.wrong_kind(&array, "join() only supports int and pointer arguments"),
         }
     }
@@ -380,7 +380,7 @@ impl Lowerer<'_, '_> {
                 StmtKind::Event {
                     event,
                     args,
-                    expanded_from: Vec::new(),
+                    expanded_from: self.expanded_from(),
                 },
             )
         };
@@ -409,6 +409,17 @@ impl Lowerer<'_, '_> {
         )
     }
 
+    /// A record for user space.
+    fn event(&self, span: Span, event: Event, args: Vec<Expr>) -> Val {
+        let expanded_from = self.expanded_from();
+        let kind = StmtKind::Event {
+            event,
+            args,
+            expanded_from,
+        };
+        Val::stmts(span, vec![stmt(span, kind)])
+    }
+
     /// Whether an argument of a call is a whole map, and which.
     pub(super) fn map_arg<'t>(
         &mut self,
@@ -431,20 +442,6 @@ impl Lowerer<'_, '_> {
             }
         }
     }
-}
-
-fn event(span: Span, event: Event, args: Vec<Expr>) -> Val {
-    Val::stmts(
-        span,
-        vec![stmt(
-            span,
-            StmtKind::Event {
-                event,
-                args,
-                expanded_from: Vec::new(),
-            },
-        )],
-    )
 }
 
 /// How the kernel spells a conversion.

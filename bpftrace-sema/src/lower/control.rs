@@ -411,11 +411,16 @@ impl Lowerer<'_, '_> {
     }
 
     pub(super) fn jump(&mut self, span: Span, word: &str, kind: StmtKind, out: &mut Vec<Stmt>) {
-        if self.loops.is_empty() {
+        if self.loops.len() <= self.n_outer_loops {
+            let place = match (self.expansions.is_empty(), self.unit.is_function()) {
+                (false, _) => "macro",
+                (true, true) => "function",
+                (true, false) => "probe",
+            };
             self.error(
                 codes::JUMP,
                 span,
-                format!("'{word}' statement is not allowed in a probe"),
+                format!("'{word}' statement is not allowed in a {place}"),
             );
             return;
         }
@@ -429,6 +434,17 @@ impl Lowerer<'_, '_> {
         value: Option<&node::Expr>,
         out: &mut Vec<Stmt>,
     ) {
+        if !self.expansions.is_empty() {
+            self.error(
+                codes::JUMP,
+                span,
+                "'return' statement is not allowed in a macro",
+            );
+            return;
+        }
+        if self.unit.is_function() {
+            return self.function_return(span, value, out);
+        }
         let value = match value {
             None => None,
             Some(tree) => {

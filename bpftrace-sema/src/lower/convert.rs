@@ -139,6 +139,14 @@ impl Lowerer<'_, '_> {
                 Some(self.int_of(val, *int))
             }
             (Ty::Enum(..), Ty::Int(int)) => Some(self.int_of(val, *int)),
+            (Ty::Enum(a, _), Ty::Enum(b, int)) if a == *b => Some(match val.expr.kind {
+                ExprKind::Const(_) if val.range.is_some() => Expr {
+                    kind: ExprKind::Const(low_bits(val.as_literal().unwrap_or(0), *int)),
+                    ty: to.clone(),
+                    ..val.expr
+                },
+                _ => self.cast_to(val.expr, to.clone(), CastKind::Int),
+            }),
             (Ty::Str(from), Ty::Str(n)) => {
                 if from > *n {
                     return None;

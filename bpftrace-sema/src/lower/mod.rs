@@ -17,29 +17,36 @@ mod convert;
 mod expr;
 mod fold;
 mod format;
+mod functions;
+mod macros;
 mod maps;
 mod ops;
 mod stmt;
 mod types;
 
+pub(crate) use functions::{Signature, read_signatures};
 pub(crate) use maps::merged_int;
+pub(crate) use types::named_type;
 
 use std::collections::HashMap;
 
 use bpftrace_ast::diag::{Code, Diagnostic};
+use bpftrace_ast::node;
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{HostValue, NamedParam};
 
+use crate::cdef::CDefs;
 use crate::env::{Locals, Maps};
 use crate::import::Imported;
 use crate::join::{self, Range};
 use crate::pass::config::Settings;
+use crate::pass::macros::Macros;
 use crate::pass::units::Unit;
 use crate::spell::spell;
 use crate::typeinfo::TypeSource;
 use crate::{
-    AggTy, Body, Expr, ExprKind, IntTy, Local, LocalIdx, MapIdx, Mem, SemaOptions, SlotDef,
-    SlotIdx, Stmt, StmtKind, StructId, Ty, codes,
+    AggTy, Body, EnumTyId, Expr, ExprKind, IntTy, Local, LocalIdx, MapIdx, Mem, SemaOptions,
+    SlotDef, SlotIdx, Stmt, StmtKind, StructId, Ty, codes,
 };
 
 /// What all units have in common.
@@ -56,6 +63,16 @@ pub(crate) struct Session<'a> {
     /// Findings of this round.
     pub(crate) diags: Vec<Diagnostic>,
     pub(crate) tables: Tables,
+    pub(crate) macros: Macros<'a>,
+    pub(crate) c: CDefs,
+    /// Enums made of tables of names.
+    number_enums: HashMap<&'static str, EnumTyId>,
+    /// Functions of the script.
+    pub(crate) functions: Vec<Signature>,
+    /// Replacement texts of C macros as expressions; `None`: they are none.
+    c_exprs: HashMap<String, Option<node::Expr>>,
+    /// Nodes that macros were expanded to in this round.
+    pub(crate) n_expanded: usize,
     /// Structs made of the arguments of tracepoints and functions.
     args_structs: HashMap<String, Result<StructId, String>>,
 }
@@ -104,6 +121,7 @@ impl<'a> Session<'a> {
         types: &'a dyn TypeSource,
         options: &'a SemaOptions,
         settings: Settings,
+        macros: Macros<'a>,
     ) -> Self {
         Self {
             types,
@@ -115,6 +133,12 @@ impl<'a> Session<'a> {
             changed: false,
             diags: Vec::new(),
             tables: Tables::default(),
+            macros,
+            c: CDefs::default(),
+            number_enums: HashMap::new(),
+            functions: Vec::new(),
+            c_exprs: HashMap::new(),
+            n_expanded: 0,
             args_structs: HashMap::new(),
         }
     }
@@ -230,6 +254,8 @@ impl Val {
             (ExprKind::Const(bits), Ty::Int(int)) if self.range.is_some() || *int == IntTy::U64 => {
                 Some(int_value(*bits, *int))
             }
+            // An enumerator of the script.
+            (ExprKind::Const(_), Ty::Enum(..)) => self.range.map(|(value, _)| value),
             _ => None,
         }
     }
@@ -282,6 +308,12 @@ pub(crate) struct Lowerer<'s, 'a> {
     /// Names that end with each open scope.
     scopes: Vec<Vec<String>>,
     depth: u32,
+    /// Calls of macros that are being expanded, outermost first.
+    expansions: Vec<Span>,
+    /// Open loops outside of the macro that is being expanded.
+    n_outer_loops: usize,
+    /// C macros that are being expanded.
+    c_expansions: Vec<String>,
     /// Open loops, and which of them are `for` loops.
     loops: Vec<LoopKind>,
     /// Inside `sizeof` and the like: nothing is evaluated.
@@ -305,29 +337,38 @@ pub(crate) fn lower_unit<'a>(
     locals: &mut Locals,
 ) -> Body {
     locals.start_round();
-    let mut lowerer = Lowerer {
-        s: session,
-        unit,
-        locals,
-        visible: HashMap::new(),
-        scopes: vec![Vec::new()],
-        depth: 0,
-        loops: Vec::new(),
-        unevaluated: 0,
-        diverges: false,
-    };
-    let stmts = lowerer.probe_body();
+    let mut lowerer = Lowerer::new(session, unit, locals);
+    let stmts = lowerer.unit_body();
     lowerer.warn_about_locals();
     let locals = locals
         .all()
         .iter()
         .map(|local| Local {
-            name: format!("${}", local.name),
+            name: format!("${}", macros::shown(&local.name)),
             ty: local.state.ty.clone().unwrap_or(Ty::Int(IntTy::I64)),
             span: local.span,
         })
         .collect();
     Body { locals, stmts }
+}
+
+impl<'s, 'a> Lowerer<'s, 'a> {
+    fn new(session: &'s mut Session<'a>, unit: &'s Unit<'a>, locals: &'s mut Locals) -> Self {
+        Self {
+            s: session,
+            unit,
+            locals,
+            visible: HashMap::new(),
+            scopes: vec![Vec::new()],
+            depth: 0,
+            expansions: Vec::new(),
+            n_outer_loops: 0,
+            c_expansions: Vec::new(),
+            loops: Vec::new(),
+            unevaluated: 0,
+            diverges: false,
+        }
+    }
 }
 
 impl Lowerer<'_, '_> {
@@ -415,7 +456,10 @@ impl Lowerer<'_, '_> {
             if local.n_assignments == 0 && local.declared {
                 found.push((
                     local.span,
-                    format!("Variable ${} was never assigned to.", local.name),
+                    format!(
+                        "Variable ${} was never assigned to.",
+                        macros::shown(&local.name)
+                    ),
                 ));
             }
         }

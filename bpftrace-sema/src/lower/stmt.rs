@@ -7,12 +7,16 @@ use bpftrace_ast::source::Span;
 use super::expr::Operand;
 use super::{Lowerer, Val, stmt};
 use crate::env::Merged;
+use crate::pass::units::Code;
 use crate::{Expr, ExprKind, LocalIdx, Mem, Stmt, StmtKind, Ty, codes};
 
 impl Lowerer<'_, '_> {
-    /// The body of the probe, with its predicate around it.
-    pub(super) fn probe_body(&mut self) -> Vec<Stmt> {
-        let probe = self.unit.probe;
+    /// The body of a probe, with its predicate around it, or of a function.
+    pub(super) fn unit_body(&mut self) -> Vec<Stmt> {
+        let probe = match self.unit.code {
+            Code::Probe(probe) => probe,
+            Code::Function(function) => return self.function_body(function),
+        };
         let Some(predicate) = &probe.predicate else {
             return self.block(&probe.body);
         };

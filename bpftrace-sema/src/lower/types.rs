@@ -58,6 +58,14 @@ const fn int(size: u8, signed: bool) -> Ty {
     Ty::Int(IntTy { size, signed })
 }
 
+/// A type that is there without any headers.
+pub(crate) fn named_type(name: &str) -> Option<Ty> {
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, ty)| ty.clone())
+}
+
 impl Lowerer<'_, '_> {
     /// The type that is written; `None` with an error when there is none. By-address types and
     /// pointers carry [`Mem::Unknown`]; `string` without size is `Str(0)`.
@@ -141,8 +149,8 @@ impl Lowerer<'_, '_> {
         if name == "buffer" {
             return Some(Ty::Buf(0));
         }
-        if let Some((_, ty)) = NAMES.iter().find(|(known, _)| *known == name) {
-            return Some(ty.clone());
+        if let Some(ty) = named_type(name) {
+            return Some(ty);
         }
         if let Some(found) = self.s.types.find_typedef(name) {
             let ty = self.s.imported.ty(self.s.types, found);
@@ -165,6 +173,25 @@ impl Lowerer<'_, '_> {
     }
 
     fn tagged_type(&mut self, span: Span, keyword: &str, name: &str) -> Option<Ty> {
+        let own = match keyword {
+            "enum" => self
+                .s
+                .c
+                .enums
+                .get(name)
+                .map(|(id, int)| Ty::Enum(*id, *int)),
+            _ => {
+                let key = (name.to_owned(), keyword == "union");
+                self.s
+                    .c
+                    .structs
+                    .get(&key)
+                    .map(|id| Ty::Struct(*id, Mem::Unknown))
+            }
+        };
+        if own.is_some() {
+            return own;
+        }
         let found = match keyword {
             "enum" => self.s.types.find_enum(name),
             _ => self.s.types.find_struct(name, keyword == "union"),

@@ -1,7 +1,7 @@
 //! Declarations at the top level.
 
 use bpftrace_ast::diag::Diagnostic;
-use bpftrace_ast::node::{CStatementKind, Item, MapDecl, Script};
+use bpftrace_ast::node::{Item, MapDecl, Script};
 
 use crate::env::{KeyState, MapState, Maps, TyState};
 use crate::{DeclaredMap, MapKind, Ty, codes, suggest};
@@ -15,32 +15,8 @@ pub(crate) fn refuse_unsupported(script: &Script, diags: &mut Vec<Diagnostic>) {
             format!("{what} not supported yet"),
         ));
     };
-    for statement in &script.c_statements {
-        match statement.kind {
-            CStatementKind::Definition => refuse(statement.span, "C definitions are"),
-            // Headers mostly give what the kernel's own types give as well.
-            CStatementKind::Preprocessor => {
-                let text = statement.text.trim_start_matches('#').trim_start();
-                let harmless = [
-                    "include", "ifndef", "ifdef", "if", "else", "endif", "pragma",
-                ]
-                .iter()
-                .any(|word| text.starts_with(word));
-                if !harmless {
-                    refuse(statement.span, "this preprocessor line is");
-                }
-            }
-        }
-    }
     for import in &script.imports {
         refuse(import.span, "import is");
-    }
-    for item in &script.items {
-        match item {
-            Item::Macro(definition) => refuse(definition.head_span(), "macro definitions are"),
-            Item::Subprog(subprog) => refuse(subprog.name.span, "function definitions are"),
-            Item::Probe(_) | Item::MapDecl(_) => {}
-        }
     }
 }
 

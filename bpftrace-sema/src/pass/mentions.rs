@@ -7,14 +7,56 @@ use bpftrace_ast::node::{
     TypeSpec, TypeSpecKind,
 };
 
-/// All bare names in an expression position, names of called functions included.
+use super::macros::Macros;
+
+/// All bare names in an expression position, names of called functions included; also those in the
+/// macros that are called.
 pub(crate) fn mentioned_names<'a>(
     predicate: Option<&'a Predicate>,
     body: &'a Block,
+    macros: &Macros<'a>,
 ) -> HashSet<&'a str> {
+    let mut seen = HashSet::new();
+    collect(predicate, body, &mut seen, &mut |_, _| {});
+    let mut todo: Vec<&str> = seen
+        .iter()
+        .copied()
+        .filter(|name| macros.contains(name))
+        .collect();
+    while let Some(name) = todo.pop() {
+        for definition in macros.all(name) {
+            let mut inner = HashSet::new();
+            collect(None, &definition.body, &mut inner, &mut |_, _| {});
+            for name in inner {
+                if seen.insert(name) && macros.contains(name) {
+                    todo.push(name);
+                }
+            }
+        }
+    }
+    seen
+}
+
+/// A name that may be a macro, and the arguments of the call if it is written as one.
+pub(crate) type Mention<'a> = (&'a str, Option<&'a [Arg]>);
+
+/// What a body may call: calls, and bare names.
+pub(crate) fn mentioned_calls(body: &Block) -> Vec<Mention<'_>> {
+    let mut calls = Vec::new();
+    collect(None, body, &mut HashSet::new(), &mut |name, args| {
+        calls.push((name, args))
+    });
+    calls
+}
+
+fn collect<'a>(
+    predicate: Option<&'a Predicate>,
+    body: &'a Block,
+    names: &mut HashSet<&'a str>,
+    called: &mut dyn FnMut(&'a str, Option<&'a [Arg]>),
+) {
     let mut todo = vec![Node::Block(body)];
     todo.extend(predicate.map(|predicate| Node::Expr(&predicate.expr)));
-    let mut names = HashSet::new();
     // A work list, not recursion: the tree can be deep.
     while let Some(node) = todo.pop() {
         match node {
@@ -23,12 +65,19 @@ pub(crate) fn mentioned_names<'a>(
                 todo.extend(block.value.as_deref().map(Node::Expr));
             }
             Node::Stmt(stmt) => visit_stmt(stmt, &mut todo),
-            Node::Expr(expr) => visit_expr(expr, &mut todo, &mut names),
+            Node::Expr(expr) => {
+                match &expr.kind {
+                    ExprKind::Ident(name) => called(name, None),
+                    ExprKind::Call(call) => called(&call.name.name, Some(&call.args)),
+                    _ => {}
+                }
+                visit_expr(expr, &mut todo, names);
+            }
             Node::If(branch) => visit_if(branch, &mut todo),
             Node::Type(spec) => match &spec.kind {
                 TypeSpecKind::Pointer(to) => todo.push(Node::Type(to)),
                 TypeSpecKind::Array { element, .. } => todo.push(Node::Type(element)),
-                TypeSpecKind::Typeof(of) => type_or_expr(of, &mut todo, &mut names),
+                TypeSpecKind::Typeof(of) => type_or_expr(of, &mut todo, names),
                 TypeSpecKind::Named(_)
                 | TypeSpecKind::Struct(_)
                 | TypeSpecKind::Union(_)
@@ -36,7 +85,6 @@ pub(crate) fn mentioned_names<'a>(
             },
         }
     }
-    names
 }
 
 enum Node<'a> {

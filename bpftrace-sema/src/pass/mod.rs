@@ -3,5 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod config;
 pub(crate) mod decls;
+pub(crate) mod macros;
 pub(crate) mod mentions;
+pub(crate) mod rewrite;
 pub(crate) mod units;

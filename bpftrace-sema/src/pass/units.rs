@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use bpftrace_ast::attach::ProviderKind;
 use bpftrace_ast::diag::Diagnostic;
-use bpftrace_ast::node::Probe;
+use bpftrace_ast::node::{Probe, Subprog};
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{AttachText, MissingProbes, ProbeTarget, ProgramKind};
 
 use super::attach::{self, Point};
+use super::macros::Macros;
 use super::mentions::mentioned_names;
 use crate::typeinfo::{FunctionInfo, TypeSource};
 use crate::{SemaOptions, codes};
@@ -19,8 +20,8 @@ use super::config::Settings;
 /// A probe, as far as its attach points go.
 #[derive(Clone, Debug)]
 pub(crate) struct Unit<'a> {
-    /// The probe in the script.
-    pub(crate) probe: &'a Probe,
+    /// What the code is.
+    pub(crate) code: Code<'a>,
     /// The attach points that share the program.
     pub(crate) targets: Vec<ProbeTarget>,
     /// Kind of program.
@@ -33,6 +34,35 @@ pub(crate) struct Unit<'a> {
     pub(crate) args: ArgsOf,
     /// The attach points.
     pub(crate) span: Span,
+}
+
+/// Code of the script that becomes a program or subprogram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Code<'a> {
+    /// A probe.
+    Probe(&'a Probe),
+    /// A function.
+    Function(&'a Subprog),
+}
+
+impl<'a> Unit<'a> {
+    /// A function, which knows nothing about what calls it. Addresses are the kernel's in it.
+    pub(crate) fn of_function(function: &'a Subprog) -> Self {
+        Self {
+            code: Code::Function(function),
+            targets: Vec::new(),
+            kind: ProgramKind::Kprobe,
+            provider: ProviderKind::Kprobe,
+            name: None,
+            args: ArgsOf::Nothing,
+            span: function.name.span,
+        }
+    }
+
+    /// Whether it is a function.
+    pub(crate) fn is_function(&self) -> bool {
+        matches!(self.code, Code::Function(_))
+    }
 }
 
 /// What says which types the arguments of a probe have.
@@ -69,6 +99,7 @@ const PROVIDER_DEPENDENT: &[&str] = &[
 /// Splits the script's probes into units.
 pub(crate) fn split_probes<'a>(
     probes: &[&'a Probe],
+    macros: &Macros<'a>,
     types: &dyn TypeSource,
     settings: &Settings,
     options: &SemaOptions,
@@ -76,7 +107,7 @@ pub(crate) fn split_probes<'a>(
 ) -> Vec<Unit<'a>> {
     let mut units = Vec::new();
     for &probe in probes {
-        let names = mentioned_names(probe.predicate.as_ref(), &probe.body);
+        let names = mentioned_names(probe.predicate.as_ref(), &probe.body, macros);
         let needs_args = names.contains("args") || names.contains("retval");
         let mut points = Vec::new();
         for point in &probe.attach_points {
@@ -365,7 +396,7 @@ fn group<'a>(
             _ => {
                 seen.insert(key, units.len());
                 units.push(Unit {
-                    probe,
+                    code: Code::Probe(probe),
                     targets: vec![point.target],
                     kind: point.kind,
                     provider: point.provider,

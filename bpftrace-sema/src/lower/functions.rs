@@ -1,0 +1,230 @@
+//! Functions of the script: their bodies, and calls of them.
+
+use bpftrace_ast::diag::Diagnostic;
+use bpftrace_ast::node::{self, Subprog, TypeSpecKind};
+use bpftrace_ast::source::Span;
+
+use super::stmt::flatten;
+use super::{Lowerer, Session, Val, stmt};
+use crate::env::Locals;
+use crate::pass::units::{Code, Unit};
+use crate::{ExprKind, FunctionIdx, IntTy, Mem, Stmt, StmtKind, Ty, codes};
+
+/// What callers of a function have to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Signature {
+    pub(crate) name: String,
+    /// Names and types.
+    pub(crate) params: Vec<(String, Ty)>,
+    pub(crate) ret: Ty,
+    pub(crate) span: Span,
+}
+
+/// Arguments of BPF functions are in registers.
+const MAX_PARAMS: usize = 5;
+
+/// Finds out what the functions of the script take and return.
+pub(crate) fn read_signatures<'a>(
+    session: &mut Session<'a>,
+    units: &[Unit<'a>],
+    diags: &mut Vec<Diagnostic>,
+) {
+    for unit in units {
+        let Code::Function(function) = unit.code else {
+            continue;
+        };
+        let mut locals = Locals::default();
+        let mut lowerer = Lowerer::new(session, unit, &mut locals);
+        let signature = lowerer.signature(function);
+        session.functions.push(signature);
+        diags.append(&mut session.diags);
+    }
+    for (i, signature) in session.functions.iter().enumerate() {
+        let first = session.functions[..i]
+            .iter()
+            .find(|other| other.name == signature.name);
+        if let Some(first) = first {
+            diags.push(
+                Diagnostic::error(
+                    codes::REDECLARED,
+                    signature.span,
+                    format!("Redefinition of function: {}", signature.name),
+                )
+                .with_context(first.span, "This is the original definition."),
+            );
+        }
+    }
+}
+
+impl Lowerer<'_, '_> {
+    fn signature(&mut self, function: &Subprog) -> Signature {
+        if function.params.len() > MAX_PARAMS {
+            self.error(
+                codes::ARGUMENT_COUNT,
+                function.name.span,
+                format!("functions take at most {MAX_PARAMS} arguments"),
+            );
+        }
+        let params = function
+            .params
+            .iter()
+            .map(|param| (param.var.name.clone(), self.passed_type(&param.ty)))
+            .collect();
+        let is_void =
+            matches!(&function.return_type.kind, TypeSpecKind::Named(name) if name == "void");
+        let ret = if is_void {
+            Ty::Void
+        } else {
+            self.passed_type(&function.return_type)
+        };
+        Signature {
+            name: function.name.name.clone(),
+            params,
+            ret,
+            span: function.name.span,
+        }
+    }
+
+    /// A type of what is passed in a register.
+    fn passed_type(&mut self, spec: &node::TypeSpec) -> Ty {
+        match self.type_spec(spec) {
+            Some(ty @ (Ty::Int(_) | Ty::Bool | Ty::Enum(..))) => ty,
+            Some(Ty::Ptr(pointee, _)) => Ty::Ptr(pointee, Mem::Kernel),
+            Some(other) => {
+                let spelled = self.spell(&other);
+                self.error(
+                    codes::UNSUPPORTED,
+                    spec.span,
+                    format!("values of type {spelled} in calls of functions are not supported yet"),
+                );
+                Ty::Int(IntTy::I64)
+            }
+            None => Ty::Int(IntTy::I64),
+        }
+    }
+
+    /// The body of a function; its parameters are the first variables.
+    pub(super) fn function_body(&mut self, function: &Subprog) -> Vec<Stmt> {
+        let name = &function.name.name;
+        let signature = self
+            .s
+            .functions
+            .iter()
+            .find(|known| known.name == *name)
+            .cloned();
+        let Some(signature) = signature else {
+            return Vec::new();
+        };
+        for (param, (_, ty)) in function.params.iter().zip(&signature.params) {
+            if self.visible.contains_key(&param.var.name) {
+                self.error(
+                    codes::REDECLARED,
+                    param.var.span,
+                    format!("Variable ${} was already declared.", param.var.name),
+                );
+                continue;
+            }
+            let idx = self.declare(&param.var.name, param.var.span);
+            let local = self.locals.get_mut(idx);
+            local.assigned = true;
+            local.n_assignments += 1;
+            local.state.ty = Some(ty.clone());
+            local.state.space = Mem::Kernel;
+            local.state.fixed = true;
+        }
+        self.block(&function.body)
+    }
+
+    /// `return` in a function.
+    pub(super) fn function_return(
+        &mut self,
+        span: Span,
+        value: Option<&node::Expr>,
+        out: &mut Vec<Stmt>,
+    ) {
+        let Code::Function(function) = self.unit.code else {
+            return;
+        };
+        let name = &function.name.name;
+        let ret = self
+            .s
+            .functions
+            .iter()
+            .find(|known| known.name == *name)
+            .map_or(Ty::Void, |signature| signature.ret.clone());
+        let val = match value {
+            Some(tree) => self.expr(tree),
+            None => Val::void(span),
+        };
+        if !val.known {
+            return;
+        }
+        self.diverges = true;
+        if val.is_void() && ret == Ty::Void {
+            flatten(val.expr, out);
+            out.push(stmt(span, StmtKind::Return(None)));
+            return;
+        }
+        let from = self.spell_val(&val);
+        match self.coerce(val, &ret) {
+            Some(value) => out.push(stmt(span, StmtKind::Return(Some(value)))),
+            None => {
+                let to = self.spell(&ret);
+                self.error(
+                    codes::TYPE_MISMATCH,
+                    span,
+                    format!("Function {name} is of type {to}, cannot return {from}"),
+                );
+            }
+        }
+    }
+
+    /// A call of a function of the script; `None` when there is none of that name.
+    pub(super) fn function_call(&mut self, span: Span, call: &node::Call) -> Option<Val> {
+        let name = &call.name.name;
+        let at = self
+            .s
+            .functions
+            .iter()
+            .position(|known| known.name == *name)?;
+        let signature = self.s.functions[at].clone();
+        let n_params = signature.params.len();
+        if call.args.len() != n_params {
+            self.error(
+                codes::ARGUMENT_COUNT,
+                span,
+                format!(
+                    "Function `{name}` requires {n_params} arguments, got only {}",
+                    call.args.len()
+                ),
+            );
+            return Some(Val::unknown(span));
+        }
+        let mut args = Vec::with_capacity(n_params);
+        for (i, (param, ty)) in signature.params.iter().enumerate() {
+            let Some(val) = self.arg_val(call, i) else {
+                continue;
+            };
+            let (from, place) = (self.spell_val(&val), val.span());
+            match self.coerce(val, ty) {
+                Some(arg) => args.push(arg),
+                None => {
+                    let to = self.spell(ty);
+                    self.error(
+                        codes::TYPE_MISMATCH,
+                        place,
+                        format!("Expected {to} for argument `{param}` got {from}"),
+                    );
+                }
+            }
+        }
+        if args.len() < n_params {
+            return Some(Val::unknown(span));
+        }
+        let idx = FunctionIdx(u32::try_from(at).unwrap_or(u32::MAX));
+        Some(
+            Val::new(signature.ret, span, ExprKind::CallFunction(idx, args))
+                .with_space(Mem::Kernel),
+        )
+    }
+}

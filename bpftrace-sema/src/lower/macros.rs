@@ -1,0 +1,184 @@
+//! Calls of macros: the body takes the place of the call, as a block.
+
+use bpftrace_ast::diag::Diagnostic;
+use bpftrace_ast::node::{self, Arg, ExprKind as Ast, Macro, MacroParamKind};
+use bpftrace_ast::source::{SourceMap, Span};
+
+use super::stmt::wrap;
+use super::{Lowerer, Val};
+use crate::codes;
+use crate::pass::macros::Chosen;
+use crate::pass::rewrite::{Replacement, Rewriter};
+
+/// Macros in macros go no deeper.
+const MAX_EXPANSIONS: usize = 50;
+
+/// All macros together expand to no more nodes.
+const MAX_EXPANDED: usize = 1_000_000;
+
+/// What stands around the part of a variable's name that tells expansions apart.
+const MARK: [char; 2] = ['\u{1}', '\u{2}'];
+
+/// A text without the marks that names of variables carry in macros.
+pub(super) fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(MARK[0]) {
+        out.push_str(&rest[..start]);
+        match rest[start..].find(MARK[1]) {
+            Some(end) => rest = &rest[start + end + 1..],
+            None => return out,
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+impl Lowerer<'_, '_> {
+    /// Where the code that is being lowered was expanded, innermost first.
+    pub(super) fn expanded_from(&self) -> Vec<Span> {
+        self.expansions.iter().rev().copied().collect()
+    }
+
+    /// A call of a macro that is known to exist.
+    pub(super) fn macro_call(&mut self, span: Span, name: &str, args: &[Arg]) -> Val {
+        match self.s.macros.choose(name, args) {
+            Chosen::Macro(definition) => self.expand(span, definition, args),
+            Chosen::NoMatch(notes) => {
+                let mut diag = Diagnostic::error(
+                    codes::MACRO,
+                    span,
+                    format!("Call to {name}() has arguments that do not match any definition."),
+                );
+                for (place, note) in notes {
+                    diag = diag.with_context(place, note);
+                }
+                self.s.diags.push(diag);
+                Val::unknown(span)
+            }
+            Chosen::Unknown => Val::unknown(span),
+        }
+    }
+
+    fn expand(&mut self, span: Span, definition: &Macro, args: &[Arg]) -> Val {
+        if self.expansions.len() >= MAX_EXPANSIONS {
+            self.error(codes::LIMIT, span, "macros are expanded too deeply");
+            return Val::unknown(span);
+        }
+        // The places of all calls around tell one expansion from another, in every round the same.
+        let mut suffix = String::from(MARK[0]);
+        for call in self.expansions.iter().chain([&span]) {
+            suffix.push_str(&format!(
+                "{}.{}-{};",
+                call.source.index(),
+                call.start,
+                call.end
+            ));
+        }
+        suffix.push(MARK[1]);
+        let mut rewriter = Rewriter {
+            suffix,
+            hygienic: true,
+            ..Rewriter::default()
+        };
+        for (param, arg) in definition.params.iter().zip(args) {
+            let name = param.name.name.clone();
+            match (param.kind, arg) {
+                (
+                    MacroParamKind::Variable,
+                    Arg::Expr(node::Expr {
+                        kind: Ast::Variable(var),
+                        ..
+                    }),
+                ) => {
+                    rewriter
+                        .variables
+                        .insert(name, Replacement::Variable(var.clone()));
+                }
+                (
+                    MacroParamKind::Map,
+                    Arg::Expr(node::Expr {
+                        kind: Ast::Map(map),
+                        ..
+                    }),
+                ) => {
+                    rewriter.maps.insert(name, Replacement::Map(map.clone()));
+                }
+                (_, Arg::Expr(expr)) => {
+                    rewriter
+                        .idents
+                        .insert(name, Replacement::Expr(expr.clone()));
+                }
+                (_, Arg::Type(spec)) => {
+                    rewriter
+                        .idents
+                        .insert(name, Replacement::Type(spec.clone()));
+                }
+            }
+        }
+        let body = rewriter.block(&definition.body);
+        self.s.n_expanded += rewriter.n_nodes;
+        if self.s.n_expanded > MAX_EXPANDED {
+            self.error(codes::LIMIT, span, "macros expand to too much code");
+            return Val::unknown(span);
+        }
+        let first_diag = self.s.diags.len();
+        self.s.diags.append(&mut rewriter.diags);
+        self.expansions.push(span);
+        let outer = std::mem::replace(&mut self.n_outer_loops, self.loops.len());
+        let (stmts, value) = self.block_parts(&body);
+        self.n_outer_loops = outer;
+        self.expansions.pop();
+        for diag in &mut self.s.diags[first_diag..] {
+            diag.expanded_from.push(span);
+            diag.message = shown(&diag.message);
+            for hint in &mut diag.hints {
+                *hint = shown(hint);
+            }
+            for context in &mut diag.contexts {
+                context.message = shown(&context.message);
+            }
+        }
+        wrap(span, stmts, value)
+    }
+
+    /// A C macro as an expression.
+    pub(super) fn c_macro(&mut self, span: Span, name: &str) -> Val {
+        if let Some(at) = self.c_expansions.iter().position(|outer| outer == name) {
+            let chain: Vec<&str> = self.c_expansions[at..]
+                .iter()
+                .map(String::as_str)
+                .chain([name])
+                .collect();
+            let message = format!("Macro recursion: {}", chain.join("->"));
+            self.error(codes::MACRO, span, message);
+            return Val::unknown(span);
+        }
+        let tree = match self.s.c_exprs.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let text = self.s.c.macros.get(name).cloned().unwrap_or_default();
+                // Its places are nobody's: the expression moves to where it is used.
+                let mut sources = SourceMap::new();
+                let source = sources.add(name, text);
+                let (tree, diags) = bpftrace_ast::parse_expr(source, &sources);
+                let tree = tree.filter(|_| diags.is_empty());
+                self.s.c_exprs.insert(name.to_owned(), tree.clone());
+                tree
+            }
+        };
+        let Some(tree) = tree else {
+            self.error(
+                codes::MACRO,
+                span,
+                format!("unable to expand macro as an expression: {name}"),
+            );
+            return Val::unknown(span);
+        };
+        let tree = Rewriter::moved(&tree, span);
+        self.c_expansions.push(name.to_owned());
+        let val = self.expr(&tree);
+        self.c_expansions.pop();
+        val
+    }
+}
