@@ -5,9 +5,11 @@ mod perf;
 mod tracing;
 mod uprobe;
 
-use bpftrace_meta::MissingProbes;
+use bpftrace_meta::{MissingProbes, ProbeId};
 
-use crate::bind::{Attachment, Invocation, Place, Target};
+use crate::bind::{
+    Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, no_attach_points, not_traceable,
+};
 use crate::error::{LoadError, describe_errno};
 use crate::ffi::{Link, Program};
 use crate::host::Host;
@@ -18,6 +20,8 @@ pub(crate) struct Attached {
     links: Vec<Attachments>,
     /// Number of targets that are attached.
     pub(crate) n_targets: u64,
+    /// Whether something that exists could not be attached.
+    pub(crate) any_refused: bool,
 }
 
 /// The links of one attachment: several where every CPU has its own.
@@ -28,8 +32,8 @@ struct Attachments {
 
 /// Why one attachment failed.
 pub(crate) enum AttachError {
-    /// What it names does not exist.
-    Missing(String),
+    /// What it names does not exist: how the attach point is called, and the function.
+    Missing { text: String, function: String },
     /// The kernel said no.
     Refused(std::io::Error),
     /// As `Refused`, with more to say.
@@ -84,23 +88,22 @@ pub(crate) fn attach(
     loaded: &Loaded,
     invocation: &Invocation<'_>,
     host: &dyn Host,
-    warn: &mut dyn FnMut(String),
+    warnings: &mut Vec<Warning>,
 ) -> Result<Attached, LoadError> {
     let bound = &loaded.bound;
-    let first = |attachment: &Attachment| {
-        let number = attachment.targets[0];
-        (number, &bound.targets[number as usize])
+    let first = |index: usize| {
+        let number = bound.attachments[index].targets[0];
+        &bound.targets[number as usize]
     };
-    let mut order: Vec<usize> = (0..bound.attachments.len())
-        .filter(|i| !runs_here(&first(&bound.attachments[*i]).1.place))
-        .collect();
-    let (reversed, forward): (Vec<usize>, Vec<usize>) = order
-        .drain(..)
-        .partition(|i| newest_first(&first(&bound.attachments[*i]).1.place));
+    let (reversed, forward): (Vec<usize>, Vec<usize>) = (0..bound.attachments.len())
+        .filter(|index| !runs_here(&first(*index).place))
+        .partition(|index| newest_first(&first(*index).place));
     let mut attached = Attached {
         links: Vec::new(),
         n_targets: 0,
+        any_refused: false,
     };
+    let mut failed: Vec<ProbeId> = Vec::new();
     for index in forward.into_iter().chain(reversed.into_iter().rev()) {
         let attachment = &bound.attachments[index];
         let attaching = Attaching {
@@ -120,33 +123,100 @@ pub(crate) fn attach(
                 attached.links.push(Attachments { index, links });
             }
             Err(error) => {
-                let (_, target) = first(attachment);
-                let error = failure(target, attachment, error);
-                match bound.settings.missing_probes() {
-                    MissingProbes::Error => {
-                        let place = bound.manifest.probes[target.probe.0 as usize].place;
-                        return Err(error.at(place, &bound.manifest.source));
-                    }
-                    MissingProbes::Warn => warn(error.summary()),
-                    MissingProbes::Ignore => {}
-                }
+                let failure = Failure {
+                    target: first(index),
+                    n_targets: targets.len(),
+                    error,
+                };
+                attached.any_refused |= !failure.is_missing();
+                failure.report(bound, invocation, warnings)?;
+                failed.push(failure.target.probe);
+            }
+        }
+    }
+    if bound.settings.missing_probes() == MissingProbes::Warn {
+        failed.dedup();
+        for probe in failed {
+            let is_attached = |attachments: &Attachments| first(attachments.index).probe == probe;
+            if !attached.links.iter().any(is_attached) {
+                let place = bound.manifest.probes[probe.0 as usize].place;
+                warnings.push(Warning::at(place, PROBE_REMOVED));
             }
         }
     }
     Ok(attached)
 }
 
-fn failure(target: &Target, attachment: &Attachment, error: AttachError) -> LoadError {
-    let name = match attachment.targets.len() {
-        1 => target.name.clone(),
-        n => format!("{} and {} more", target.name, n - 1),
-    };
-    const ADVICE: &str = "If this is expected, set the 'missing_probes' config variable to 'warn'.";
-    let refused = || LoadError::host(format!("Unable to attach probe: {name}. {ADVICE}"));
-    match error {
-        AttachError::Missing(message) => LoadError::usage(message).hint(ADVICE),
-        AttachError::Refused(error) => refused().because(describe_errno(&error)),
-        AttachError::Explained(reason) => refused().because(reason),
+/// An attachment that failed.
+struct Failure<'a> {
+    /// Its first target.
+    target: &'a Target,
+    n_targets: usize,
+    error: AttachError,
+}
+
+impl Failure<'_> {
+    fn is_missing(&self) -> bool {
+        matches!(self.error, AttachError::Missing { .. })
+    }
+
+    /// Does what `missing_probes` says.
+    fn report(
+        &self,
+        bound: &Bound,
+        invocation: &Invocation<'_>,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<(), LoadError> {
+        let policy = bound.settings.missing_probes();
+        if policy == MissingProbes::Ignore {
+            return Ok(());
+        }
+        let probe = &bound.manifest.probes[self.target.probe.0 as usize];
+        let name = match self.n_targets {
+            1 => self.target.name.clone(),
+            n => format!("{} and {} more", self.target.name, n - 1),
+        };
+        let refused = |reason: String| {
+            LoadError::host(format!(
+                "Unable to attach probe: {name}. If this is expected, set the 'missing_probes' \
+                 config variable to 'warn'."
+            ))
+            .at(probe.place, &bound.manifest.source)
+            .note(format!("Reason: {reason}"))
+        };
+        let error = match &self.error {
+            AttachError::Missing { text, function } => {
+                let warning = Warning::at(probe.place, not_traceable(function));
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+                if invocation.options.unsafe_mode {
+                    refused("there is no such function, or it cannot be probed".into())
+                } else if policy == MissingProbes::Warn {
+                    let text = format!("No matches for {text}. Skipping.");
+                    warnings.push(Warning::at(probe.place, text));
+                    return Ok(());
+                } else {
+                    let error = LoadError::usage(format!("No matches for {text}."))
+                        .at(probe.place, &bound.manifest.source);
+                    return Err(if probe.targets.len() == 1 {
+                        error.and(no_attach_points().at(probe.place, &bound.manifest.source))
+                    } else {
+                        error
+                    });
+                }
+            }
+            AttachError::Refused(error) => refused(describe_errno(error)),
+            AttachError::Explained(reason) => refused(reason.clone()),
+        };
+        if policy == MissingProbes::Error {
+            return Err(error);
+        }
+        warnings.push(Warning::at(
+            probe.place,
+            format!("Unable to attach probe: {name}. Skipping."),
+        ));
+        Ok(())
     }
 }
 

@@ -16,9 +16,10 @@ mod tests;
 use std::path::PathBuf;
 
 use bpftrace_meta::{
-    Artifact, Feature, Manifest, MissingProbes, ProbeId, ProbeTarget, ProgramKind,
+    Artifact, Feature, Manifest, MissingProbes, ProbeId, ProbeTarget, ProgramKind, SourceRange,
 };
 
+pub(crate) use expand::not_traceable;
 pub(crate) use settings::Settings;
 
 use crate::error::LoadError;
@@ -132,6 +133,23 @@ pub(crate) struct Attachment {
     pub(crate) cookies: bool,
 }
 
+/// Something to tell the user before the script runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Warning {
+    pub(crate) text: String,
+    /// The attach points that it is about.
+    pub(crate) place: Option<SourceRange>,
+}
+
+impl Warning {
+    pub(crate) fn at(place: SourceRange, text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            place: Some(place),
+        }
+    }
+}
+
 /// A script bound to this machine.
 pub(crate) struct Bound {
     pub(crate) manifest: Manifest,
@@ -146,7 +164,7 @@ pub(crate) struct Bound {
     pub(crate) programs: Vec<ProgramPlan>,
     pub(crate) attachments: Vec<Attachment>,
     /// What to warn about.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 impl std::fmt::Debug for Bound {
@@ -207,9 +225,10 @@ pub(crate) fn bind(
     let entries = sizes::entries(&manifest, &settings, targets.len(), host)?;
 
     for index in &params.missing {
-        warnings.push(format!(
-            "Positional parameter ${index} is empty or not provided. "
-        ));
+        warnings.push(Warning {
+            text: format!("Positional parameter ${index} is empty or not provided. "),
+            place: None,
+        });
     }
     Ok(Bound {
         manifest,
@@ -242,7 +261,7 @@ fn check_requirements(
         .at(requirement.place, &manifest.source);
         let (major, minor) = feature.since();
         return Err(error.hint(format!(
-            "{} needs it; Linux {major}.{minor} has it, this is Linux {}",
+            "needed by {}; Linux {major}.{minor} has it, this is Linux {}",
             requirement.what,
             host.kernel_release()
         )));
@@ -274,7 +293,7 @@ fn targets(
     settings: &Settings,
     invocation: &Invocation<'_>,
     params: &mut params::Params<'_>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
     host: &dyn Host,
 ) -> Result<Vec<Found>, LoadError> {
     let filter =
@@ -284,32 +303,44 @@ fn targets(
             })?),
             None => None,
         };
+    let policy = settings.missing_probes();
     let mut found = Vec::new();
+    let mut errors = Vec::new();
     let mut group = 0;
     for (probe_idx, probe) in manifest.probes.iter().enumerate() {
-        let before = found.len();
         let mut wanted = false;
-        let mut filtered = false;
+        let mut n_places = 0;
         for attach_point in &probe.targets {
             if !takes_part(attach_point, invocation.options.mode) {
                 continue;
             }
             wanted = true;
             group += 1;
-            let expanded = expand::expand(attach_point, invocation, params, warnings, host)
-                .map_err(|e| e.at(probe.place, &manifest.source))?;
+            let mut notes = Vec::new();
+            let expanded = expand::expand(attach_point, invocation, params, &mut notes, host);
+            if policy != MissingProbes::Ignore {
+                let notes = notes.into_iter();
+                warnings.extend(notes.map(|text| Warning::at(probe.place, text)));
+            }
+            let expanded = match expanded {
+                Ok(expanded) => expanded,
+                Err(e) => {
+                    errors.push(e.at(probe.place, &manifest.source));
+                    // The others may be wrong too, but this one is not missing.
+                    n_places += 1;
+                    continue;
+                }
+            };
+            n_places += expanded.places.len();
             if expanded.places.is_empty() {
                 let missing = expanded.missing;
-                match settings.missing_probes() {
+                match policy {
                     MissingProbes::Error => {
-                        return Err(LoadError::usage(missing)
-                            .at(probe.place, &manifest.source)
-                            .hint(
-                                "If this is expected, set the 'missing_probes' config variable to \
-                                 'warn'.",
-                            ));
+                        errors.push(LoadError::usage(missing).at(probe.place, &manifest.source))
                     }
-                    MissingProbes::Warn => warnings.push(format!("{missing} Skipping.")),
+                    MissingProbes::Warn => {
+                        warnings.push(Warning::at(probe.place, format!("{missing} Skipping.")));
+                    }
                     MissingProbes::Ignore => {}
                 }
             }
@@ -320,7 +351,6 @@ fn targets(
                     && !always
                     && !filter.is_match(&name)
                 {
-                    filtered = true;
                     continue;
                 }
                 found.push(Found {
@@ -333,12 +363,34 @@ fn targets(
                 });
             }
         }
-        let dropped = wanted && !filtered && found.len() == before;
-        if dropped && settings.missing_probes() == MissingProbes::Warn {
-            warnings.push("Probe has no valid attach points.".to_owned());
+        if wanted && n_places == 0 {
+            match policy {
+                MissingProbes::Error => {
+                    errors.push(no_attach_points().at(probe.place, &manifest.source));
+                }
+                MissingProbes::Warn => {
+                    warnings.push(Warning::at(probe.place, PROBE_REMOVED));
+                }
+                MissingProbes::Ignore => {}
+            }
         }
     }
-    Ok(found)
+    match LoadError::all(errors) {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
+}
+
+/// What is said of a probe that nothing is left of.
+pub(crate) const PROBE_REMOVED: &str = "Probe has no valid attach points. It is being removed which \
+                                        may cause issues with program behavior.";
+
+/// As [`PROBE_REMOVED`], where that is not allowed.
+pub(crate) fn no_attach_points() -> LoadError {
+    LoadError::usage(
+        "Probe has no valid attach points. If this is expected, set the 'missing_probes' config \
+         variable to 'warn'.",
+    )
 }
 
 /// Decides which programs are loaded, and how they are attached.

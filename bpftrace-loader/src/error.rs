@@ -26,6 +26,8 @@ struct Details {
     quote: Option<Quote>,
     notes: Vec<String>,
     hints: Vec<String>,
+    /// Other errors that were found with this one; shown behind it.
+    others: Vec<LoadError>,
 }
 
 /// A place in the script and its line.
@@ -63,6 +65,7 @@ impl LoadError {
             quote: None,
             notes: Vec::new(),
             hints: Vec::new(),
+            others: Vec::new(),
         }))
     }
 
@@ -85,6 +88,20 @@ impl LoadError {
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.0.notes.push(note.into());
         self
+    }
+
+    /// Adds an error that was found with this one; it is shown behind it.
+    #[must_use]
+    pub fn and(mut self, other: LoadError) -> Self {
+        self.0.others.push(other);
+        self
+    }
+
+    /// The errors as one; `None` when there are none.
+    pub(crate) fn all(errors: Vec<LoadError>) -> Option<LoadError> {
+        let mut errors = errors.into_iter();
+        let first = errors.next()?;
+        Some(errors.fold(first, LoadError::and))
     }
 
     /// Points to a place in the script, quoting its line where the artifact has it.
@@ -170,6 +187,9 @@ impl fmt::Display for LoadError {
         }
         for hint in &self.0.hints {
             write!(f, "\nHINT: {hint}")?;
+        }
+        for other in &self.0.others {
+            write!(f, "\n{other}")?;
         }
         Ok(())
     }

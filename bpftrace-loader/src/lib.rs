@@ -32,8 +32,6 @@ pub mod options;
 pub mod print;
 mod run;
 
-use std::io::Write as _;
-
 use bpftrace_meta::{Artifact, ProbeTarget};
 
 pub use error::{ErrorKind, LoadError};
@@ -80,9 +78,8 @@ pub fn start(
         child: traced.child(),
     };
     let bound = bind::bind(artifact, &invocation, host)?;
-    for text in &bound.warnings {
-        sink.warning(text)
-            .map_err(|e| LoadError::io("Failed to write output", &e))?;
+    for warning in &bound.warnings {
+        run::warn(warning, &bound.manifest, sink)?;
     }
     if bound.targets.is_empty() {
         let names = |wanted: fn(&ProbeTarget) -> bool| {
@@ -103,10 +100,7 @@ pub fn start(
                 "No probes attached; use --bench to run benchmark probes.",
             ));
         }
-        if !options.quiet {
-            let _ = writeln!(std::io::stdout(), "No probes to attach");
-        }
-        return Ok(Exit { code: 1 });
+        return Ok(run::nothing_to_attach(&options));
     }
     // A program, an event and a link for each target, the maps, and what else is open.
     let wanted = bound.targets.len() * 3 + bound.manifest.maps.len() + 64;

@@ -11,14 +11,16 @@ use bpftrace_meta::{Manifest, MapId, MapRole};
 
 use crate::Exit;
 use crate::attach::{self, Attached};
-use crate::bind::{Invocation, Place};
+use crate::bind::{Invocation, Place, Warning};
 use crate::cmd::Traced;
 use crate::error::LoadError;
 use crate::ffi::{Epoll, Flow, MapHandle, RingBuffer, SignalPipe, reset_signal};
 use crate::host::Host;
 use crate::load::Loaded;
-use crate::options::Mode;
-use crate::print::{Action, MapReader, OutputKind, Printer, PrinterOptions, Sink, WarningMode};
+use crate::options::{Mode, RunOptions};
+use crate::print::{
+    Action, Located, MapReader, MessageKind, OutputKind, Printer, PrinterOptions, Sink, WarningMode,
+};
 
 /// Records taken before signals are looked at.
 const RECORDS_PER_TURN: usize = 4096;
@@ -224,6 +226,33 @@ fn find_map(manifest: &Manifest, wanted: impl Fn(&MapRole) -> bool) -> Option<us
     manifest.maps.iter().position(|map| wanted(&map.role))
 }
 
+/// Tells the user something before the script runs.
+pub(crate) fn warn(
+    warning: &Warning,
+    manifest: &Manifest,
+    sink: &mut dyn Sink,
+) -> Result<(), LoadError> {
+    let result = match warning.place {
+        Some(place) => sink.located(&Located {
+            kind: MessageKind::Start,
+            text: warning.text.as_bytes(),
+            place,
+            expanded_from: &[],
+            source: &manifest.source,
+        }),
+        None => sink.warning(&warning.text),
+    };
+    written(result).map(drop)
+}
+
+/// All attach points are missing, and that is no error.
+pub(crate) fn nothing_to_attach(options: &RunOptions) -> Exit {
+    if !options.quiet {
+        let _ = writeln!(io::stdout(), "No probes to attach");
+    }
+    Exit { code: 1 }
+}
+
 /// Runs a loaded script to its end.
 pub(crate) fn run(
     loaded: &Loaded,
@@ -279,10 +308,11 @@ pub(crate) fn run(
     };
     let (n_end, n_signal) = (count(&Place::End), count(&Place::Signal));
     let mut warnings = Vec::new();
-    let mut attached = attach::attach(loaded, invocation, host, &mut |text| warnings.push(text))?;
-    for text in warnings {
-        written(events.sink.warning(&text))?;
+    let attached = attach::attach(loaded, invocation, host, &mut warnings);
+    for warning in &warnings {
+        warn(warning, manifest, events.sink)?;
     }
+    let mut attached = attached?;
     if options.dry_run {
         return Ok(Exit { code: 0 });
     }
@@ -292,6 +322,9 @@ pub(crate) fn run(
         .filter(|target| matches!(target.place, Place::Named(_)))
         .count() as u64;
     let n_attached = attached.n_targets + n_begin + n_end + n_signal + n_named;
+    if n_attached == 0 && !attached.any_refused {
+        return Ok(nothing_to_attach(options));
+    }
     if n_attached == 0 {
         return Err(LoadError::host("Attachment failed for all probes."));
     }

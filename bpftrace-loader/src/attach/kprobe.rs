@@ -80,18 +80,28 @@ pub(super) fn attach(
 /// What an error number of the kprobe device means.
 fn explain(error: io::Error, function: &Function<'_>) -> AttachError {
     let Function { name, offset, .. } = function;
-    let provider = if function.ret { "kretprobe" } else { "kprobe" };
     match error.raw_os_error() {
-        Some(libc::ENOENT) => AttachError::Missing(format!("No matches for {provider} {name}.")),
         Some(libc::EADDRNOTAVAIL) => {
             AttachError::Explained(format!("there are several functions '{name}'"))
         }
-        Some(libc::EINVAL | libc::EILSEQ) if *offset != 0 => AttachError::Explained(format!(
-            "offset {offset} is outside of '{name}' or not at the start of an instruction"
+        Some(libc::EILSEQ) => AttachError::Explained(
+            "Possible attachment attempt in the middle of an instruction, try a different offset."
+                .into(),
+        ),
+        Some(libc::EINVAL) if *offset != 0 => AttachError::Explained(format!(
+            "offset {offset} is outside of '{name}', or no place for a probe"
         )),
-        Some(libc::EINVAL) => AttachError::Explained(format!(
-            "{name} is not traceable (either non-existing, inlined, or marked as \"notrace\")"
-        )),
+        Some(libc::ENOENT | libc::EINVAL) => {
+            let provider = if function.ret { "kretprobe" } else { "kprobe" };
+            let text = match function.module {
+                Some(module) => format!("{provider} {module}:{name}"),
+                None => format!("{provider} {name}"),
+            };
+            AttachError::Missing {
+                text,
+                function: (*name).to_owned(),
+            }
+        }
         _ => AttachError::Refused(error),
     }
 }

@@ -118,7 +118,9 @@ pub(super) fn attach_tracepoint(
         .host
         .tracepoint_id(category, event)?
         .ok_or_else(|| {
-            AttachError::Missing(format!("No matches for tracepoint {category}:{event}."))
+            AttachError::Explained(format!(
+                "there is no tracepoint {category}:{event} any more"
+            ))
         })?;
     let spec = PerfSpec::Counter {
         kind: PERF_TYPE_TRACEPOINT,

@@ -102,8 +102,13 @@ pub(super) fn expand(
             offset,
         } => {
             let module = module.as_ref().map(|module| params.fill(module));
-            let function = params.fill(function);
-            kprobes(*ret, module, function, *offset, invocation, host)
+            let function = KprobeFunction {
+                ret: *ret,
+                module,
+                name: params.fill(function),
+                offset: *offset,
+            };
+            kprobes(function, invocation, warnings, host)
         }
         ProbeTarget::KprobeAddress(address) => Ok(Expanded::one(
             format!("kprobe:{address}"),
@@ -298,68 +303,100 @@ fn with_module(module: Option<&str>, name: &str) -> String {
     }
 }
 
-fn kprobes(
+/// What a kprobe is put on, with parameters filled in.
+struct KprobeFunction {
     ret: bool,
     module: Option<String>,
-    function: String,
+    /// Name or pattern.
+    name: String,
     offset: u64,
+}
+
+impl KprobeFunction {
+    fn provider(&self) -> &'static str {
+        if self.ret { "kretprobe" } else { "kprobe" }
+    }
+
+    /// Name and place of one match.
+    fn target(&self, module: Option<&str>, name: &str, address: Option<u64>) -> (String, Place) {
+        let mut shown = format!("{}:{}", self.provider(), with_module(module, name));
+        if self.offset != 0 {
+            shown.push_str(&format!("+{}", self.offset));
+        }
+        let place = Place::Kprobe {
+            ret: self.ret,
+            module: module.map(str::to_owned),
+            function: name.to_owned(),
+            address,
+            offset: self.offset,
+        };
+        (shown, place)
+    }
+}
+
+/// What is said of a function that is not in the list of traceable ones.
+pub(crate) fn not_traceable(function: &str) -> String {
+    format!(
+        "{function} is not traceable (either non-existing, inlined, or marked as \"notrace\"); \
+         attaching to it will likely fail"
+    )
+}
+
+fn kprobes(
+    function: KprobeFunction,
     invocation: &Invocation<'_>,
+    warnings: &mut Vec<String>,
     host: &dyn Host,
 ) -> Result<Expanded, LoadError> {
-    let provider = if ret { "kretprobe" } else { "kprobe" };
-    let text = with_module(module.as_deref(), &function);
-    let place = |module: Option<&str>, function: &str, address| {
-        let mut name = format!("{provider}:{}", with_module(module, function));
-        if offset != 0 {
-            name.push_str(&format!("+{offset}"));
-        }
-        (
-            name,
-            Place::Kprobe {
-                ret,
-                module: module.map(str::to_owned),
-                function: function.to_owned(),
-                address,
-                offset,
-            },
-        )
-    };
-    let any_module = module.as_deref().is_none_or(is_pattern);
-    if let Some(module) = module.as_deref()
-        && !any_module
+    let provider = function.provider();
+    let module = function.module.as_deref();
+    let text = with_module(module, &function.name);
+    if let Some(module) = module
+        && !is_pattern(module)
         && !host.module_loaded(module)
     {
         return Err(LoadError::usage(format!(
             "specified module {module} in probe {provider}:{text} is not loaded."
         )));
     }
-    if !is_pattern(&function) && module.as_deref().is_none_or(|module| !is_pattern(module)) {
-        // Whether it can be probed is for the kernel to say, when it is attached: reading the list
-        // of functions takes longer than everything else.
-        let (name, place) = place(module.as_deref(), &function, None);
-        return Ok(Expanded::one(name, place));
-    }
-    let functions = host
-        .traceable_functions(invocation.options.traceable_functions.as_deref())
-        .map_err(|e| {
+    let options = invocation.options;
+    let list = options.traceable_functions.as_deref();
+    let traceable = || {
+        host.traceable_functions(list).map_err(|e| {
             LoadError::io("Could not read the list of traceable functions", &e)
                 .hint("If this is expected, use --traceable-functions to set this path manually.")
-        })?;
+        })
+    };
+    if !is_pattern(&function.name) && !module.is_some_and(is_pattern) {
+        // Whether it can be probed is for the kernel to say, when it is attached: to read its list
+        // of functions takes longer than everything else.
+        if list.is_some()
+            && find_function(&traceable()?, &function.name)
+                .next()
+                .is_none()
+        {
+            warnings.push(not_traceable(&function.name));
+            if !options.unsafe_mode {
+                return Ok(Expanded::many(Vec::new(), provider, &text));
+            }
+        }
+        let (name, place) = function.target(module, &function.name, None);
+        return Ok(Expanded::one(name, place));
+    }
+    let traceable = traceable()?;
     let mut places: Vec<(String, Place)> = Vec::new();
     let mut last = None;
-    for found in functions.iter() {
+    for found in traceable.iter() {
         let object = found.module.as_deref().unwrap_or("vmlinux");
-        let matches = wildcard_match(&function, &found.name)
-            && module
-                .as_deref()
-                .is_none_or(|module| wildcard_match(module, object));
+        let matches = wildcard_match(&function.name, &found.name)
+            && module.is_none_or(|module| wildcard_match(module, object));
         // Static functions of one name cannot be told apart without their addresses.
         if !matches || (found.address.is_none() && last == Some(&found.name)) {
             continue;
         }
         last = Some(&found.name);
-        let shown = module.as_ref().map(|_| object);
-        places.push(place(shown, &found.name, found.address));
+        let shown = module.map(|_| object);
+        places.push(function.target(shown, &found.name, found.address));
     }
     let shareable = has_feature(Feature::KprobeMulti, invocation, host);
     Ok(Expanded {

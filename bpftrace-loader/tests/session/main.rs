@@ -378,7 +378,7 @@ fn what_a_kernel_lacks_is_named_before_anything_else() {
     let text = run(script, options).0.unwrap_err().to_string();
     assert!(
         text.starts_with("stdin:1:9-20: ERROR: Missing required kernel feature: loop\n")
-            && text.contains("HINT: `while` needs it; Linux 5.17 has it, this is Linux "),
+            && text.contains("HINT: needed by `while`; Linux 5.17 has it, this is Linux "),
         "{text}"
     );
 }
@@ -413,8 +413,9 @@ fn missing_targets_follow_the_policy() {
     let (result, _, messages) = run(script(Some(MissingProbes::Warn)), options());
     assert_eq!(result.map(|exit| exit.code), Ok(0));
     assert!(
-        messages.contains("WARNING: No matches for uprobe /bin/sh:no_such_function. Skipping.\n")
-            && messages.contains("Attached 1 probe\n"),
+        messages.contains(
+            "stdin:1:1-6: WARNING: No matches for uprobe /bin/sh:no_such_function. Skipping.\n"
+        ) && messages.contains("Attached 1 probe\n"),
         "{messages}"
     );
     let (result, _, messages) = run(script(Some(MissingProbes::Ignore)), options());

@@ -45,9 +45,14 @@ impl JsonSink {
     }
 
     fn complain(&mut self, severity: Severity, text: &str) -> io::Result<()> {
-        self.out.before_message()?;
         self.scratch.clear();
         write_plain(severity, text, false, &mut self.scratch);
+        self.say()
+    }
+
+    /// Writes the text that is waiting where messages go.
+    fn say(&mut self) -> io::Result<()> {
+        self.out.before_message()?;
         match self.err.write_all(&self.scratch) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
             _ => Ok(()),
@@ -132,6 +137,12 @@ impl Sink for JsonSink {
         let kind = match message.kind {
             MessageKind::Errorf => "errorf",
             MessageKind::Warnf => "warnf",
+            // Not of the running script: as text, where other messages of the tool go.
+            MessageKind::Start => {
+                self.scratch.clear();
+                message.write_text(false, &mut self.scratch);
+                return self.say();
+            }
             MessageKind::Runtime => "runtime_error",
             MessageKind::Helper { .. } => "helper_error",
         };

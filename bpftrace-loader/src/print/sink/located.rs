@@ -14,9 +14,10 @@ impl Located<'_> {
     pub fn severity(&self) -> Severity {
         match self.kind {
             MessageKind::Errorf => Severity::Error,
-            MessageKind::Warnf | MessageKind::Runtime | MessageKind::Helper { .. } => {
-                Severity::Warning
-            }
+            MessageKind::Warnf
+            | MessageKind::Start
+            | MessageKind::Runtime
+            | MessageKind::Helper { .. } => Severity::Warning,
         }
     }
 
@@ -33,7 +34,7 @@ impl Located<'_> {
             }
         });
         // The source of `errorf` and `warnf` is only the call itself.
-        if matches!(self.kind, MessageKind::Runtime | MessageKind::Helper { .. }) {
+        if !matches!(self.kind, MessageKind::Errorf | MessageKind::Warnf) {
             write_context(self.source, self.place, out);
         }
         for range in self.expanded_from {

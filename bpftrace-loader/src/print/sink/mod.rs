@@ -48,6 +48,8 @@ pub enum MessageKind<'a> {
     Errorf,
     /// The script called `warnf`.
     Warnf,
+    /// Something about the script was noticed while it was started, such as a missing attach point.
+    Start,
     /// The program did something doubtful (division by zero, index out of bounds).
     Runtime,
     /// A BPF helper failed.
