@@ -61,9 +61,9 @@
 //!
 //! | written as | two of them from one address, nothing in between | may move | dropped when unused |
 //! |---|---|---|---|
-//! | `load` | merged; also takes the value of an earlier `store` to that address | no | only with `notrap` |
+//! | `load` | merged; also takes the value of an earlier `store` to that address | no | yes |
 //! | `load notrap readonly can_move` | merged, also across stores and calls | yes, hoisted out of loops | yes |
-//! | `atomic_load` | never merged | no, and other accesses do not move across it | no |
+//! | `atomic_load` | never merged | no, and other accesses do not move across it | yes |
 //! | `store` | – | no | never |
 //! | `atomic_store` | – | no | never |
 //!
@@ -72,7 +72,8 @@
 //! stack is `load notrap`/`store notrap`, and everything another CPU may change (map values, kernel
 //! structures read through trusted pointers) is `atomic_load`/`atomic_store`, which cost the same
 //! single `ldx`/`stx`. A load that can move may end up before the null check of its pointer: never
-//! use `can_move` on a pointer that had to be checked first.
+//! use `can_move` on a pointer that had to be checked first. Such a load from a data section is done
+//! afresh for each use, so that the verifier knows a frozen value wherever it decides a branch.
 //!
 //! `atomic_rmw` (`add`, `and`, `or`, `xor`, `xchg`) and `atomic_cas` work on `i32` and `i64`. Only
 //! `add`, `and`, `or`, `xor` whose old value is unused avoid the fetching form; of those only `add` is

@@ -153,7 +153,13 @@ fn items(vcode: &VCode, allocation: &Allocation) -> Vec<Vec<Item>> {
                     });
                 }
             }
-            items.push(Item::Insn { inst, nth });
+            if let VInsn::CopyIn { .. } | VInsn::CopyOut { .. } = block.insns[nth].0
+                && let &[from, to] = allocation.output.inst_allocs(inst)
+            {
+                items.push(Item::Move { from, to });
+            } else {
+                items.push(Item::Insn { inst, nth });
+            }
         }
         blocks.push(items);
     }

@@ -4,6 +4,8 @@
 //! everybody jumps to where it leads; a jump to what comes next is left out. So no instruction is
 //! emitted that cannot be reached, which the verifier would refuse.
 
+use std::collections::BTreeMap;
+
 use cranelift_codegen::ir::StackSlot;
 use regalloc2::{Allocation as Loc, Inst};
 
@@ -14,6 +16,9 @@ use super::islands::{self, Cut, Jump};
 use super::regs::Reg;
 use super::vcode::{Addr, Base, BlockIdx, Callee, Cond, Offset, VCode, VInsn, VSrc, Wide};
 use super::{BackendError, PatchField, Reloc, RelocKind};
+
+/// How many instructions a way out of the function may have to be shared.
+const MAX_SHARED_EXIT: usize = 4;
 
 /// What emission yields.
 #[derive(Default)]
@@ -99,9 +104,8 @@ pub(super) fn emit(
         srcloc: !0,
     };
     emitter.forward = emitter.jump_targets();
-    let order: Vec<BlockIdx> = (0..n_blocks as BlockIdx)
-        .filter(|&block| emitter.forward[block as usize] == block)
-        .collect();
+    emitter.share_exits()?;
+    let order = emitter.order();
     for (nth, &block) in order.iter().enumerate() {
         emitter.block(block, order.get(nth + 1).copied())?;
     }
@@ -176,10 +180,63 @@ impl Emitter<'_> {
         forward
     }
 
+    /// The blocks to emit.
+    fn order(&self) -> Vec<BlockIdx> {
+        let blocks = 0..self.forward.len() as BlockIdx;
+        blocks
+            .filter(|&block| self.forward[block as usize] == block)
+            .collect()
+    }
+
+    /// Lets blocks that leave the function in the same way share one copy, if nobody would have to
+    /// jump there who has it coming next now.
+    fn share_exits(&mut self) -> Result<(), BackendError> {
+        let mut exits: BTreeMap<Vec<u8>, BlockIdx> = BTreeMap::new();
+        let order = self.order();
+        for (nth, &block) in order.iter().enumerate() {
+            let idx = block as usize;
+            if !self.vcode.blocks[idx].succs.is_empty()
+                || self.cleaned.blocks[idx].len() > MAX_SHARED_EXIT
+            {
+                continue;
+            }
+            let mut scratch = Emitter {
+                out: Emitted::default(),
+                labels: Vec::new(),
+                fixups: Vec::new(),
+                cuts: Vec::new(),
+                forward: Vec::new(),
+                ..*self
+            };
+            scratch.body(block, None)?;
+            if !scratch.out.relocs.is_empty() {
+                continue;
+            }
+            let first = *exits.entry(scratch.out.code).or_insert(block);
+            let is_next = nth > 0
+                && self.vcode.blocks[order[nth - 1] as usize]
+                    .succs
+                    .iter()
+                    .any(|edge| self.forward[edge.target as usize] == block);
+            if first != block && !is_next {
+                self.forward[idx] = first;
+            }
+        }
+        for block in 0..self.forward.len() {
+            let target = self.forward[block] as usize;
+            self.forward[block] = self.forward[target];
+        }
+        Ok(())
+    }
+
     fn block(&mut self, block: BlockIdx, next: Option<BlockIdx>) -> Result<(), BackendError> {
         // A label comes after the island at its place.
         self.cut();
         self.labels[block as usize] = Some(self.slot_idx());
+        self.body(block, next)
+    }
+
+    fn body(&mut self, block: BlockIdx, next: Option<BlockIdx>) -> Result<(), BackendError> {
         let (vcode, cleaned) = (self.vcode, self.cleaned);
         for item in &cleaned.blocks[block as usize] {
             self.cut();
@@ -312,7 +369,8 @@ impl Emitter<'_> {
         let cleaned = self.cleaned;
         let mut regs = Regs(cleaned.allocs(inst).iter());
         match insn {
-            VInsn::Args { .. } => {}
+            // Copies have become moves.
+            VInsn::Args { .. } | VInsn::CopyIn { .. } | VInsn::CopyOut { .. } => {}
             VInsn::Alu { op, width, rhs, .. } => {
                 let dst = regs.next()?;
                 let src = self.src(*rhs, &mut regs)?;

@@ -76,6 +76,14 @@ impl Operands<'_> {
                 self.src(*rhs);
                 self.reuse(*dst, 0);
             }
+            VInsn::CopyIn { dst, src } => {
+                self.reg(*src);
+                self.0.push(Operand::any_def(*dst));
+            }
+            VInsn::CopyOut { dst, src } => {
+                self.0.push(Operand::any_use(*src));
+                self.def(*dst);
+            }
             VInsn::Mov { dst, src, .. } => {
                 self.src(*src);
                 self.def(*dst);

@@ -89,6 +89,16 @@ pub(super) enum VInsn {
         lhs: VReg,
         rhs: VSrc,
     },
+    /// `dst = src`, where `dst` may be a spill slot. Becomes a move like those of regalloc2.
+    CopyIn {
+        dst: VReg,
+        src: VReg,
+    },
+    /// `dst = src`, where `src` may be a spill slot.
+    CopyOut {
+        dst: VReg,
+        src: VReg,
+    },
     /// `dst = src`.
     Mov {
         width: Width,
@@ -337,6 +347,9 @@ impl fmt::Display for VInsn {
                     width_suffix(*width),
                     R(*lhs)
                 )
+            }
+            VInsn::CopyIn { dst, src } | VInsn::CopyOut { dst, src } => {
+                write!(f, "{} = copy {}", R(*dst), R(*src))
             }
             VInsn::Mov { width, dst, src } => {
                 write!(f, "{} = mov{} {src}", R(*dst), width_suffix(*width))

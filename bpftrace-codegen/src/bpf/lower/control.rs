@@ -4,6 +4,8 @@ use cranelift_codegen::ir::{
     Block, BlockArg, BlockCall, Inst, InstructionData, JumpTable, Opcode, Type, Value, types,
 };
 
+use regalloc2::VReg;
+
 use super::values::mask;
 use super::{Lower, Lowered};
 use crate::bpf::BackendError;
@@ -48,12 +50,21 @@ impl Lower<'_> {
         let Some(last) = params.iter().rposition(|&param| self.used[param]) else {
             return;
         };
-        let defs = params[..=last]
-            .iter()
-            .map(|&param| self.vreg(param))
-            .collect();
+        let mut defs = Vec::new();
+        let mut copies = Vec::new();
+        for &param in &params[..=last] {
+            let vreg = self.vreg(param);
+            if self.crosses_call(param) {
+                let src = self.fresh();
+                copies.push(VInsn::CopyIn { dst: vreg, src });
+                defs.push(src);
+            } else {
+                defs.push(vreg);
+            }
+        }
         self.srcloc = !0;
         self.emit(VInsn::Args { defs });
+        self.seq.extend(copies);
         self.flush();
     }
 
@@ -78,18 +89,49 @@ impl Lower<'_> {
         }
         let mut args = Vec::with_capacity(values.len());
         for &value in values {
-            args.push(self.use_reg(value)?);
+            args.push(self.argument(value)?);
         }
-        let result = match results.first() {
-            Some(&result) if self.used[result] => Some(self.vreg(result)),
-            _ => None,
+        let used_result = results.first().copied().filter(|&result| self.used[result]);
+        let Some(value) = used_result else {
+            let result = None;
+            self.emit(VInsn::Call {
+                callee,
+                args,
+                result,
+            });
+            return Ok(());
         };
-        self.emit(VInsn::Call {
-            callee,
-            args,
-            result,
-        });
+        let dst = self.vreg(value);
+        if self.crosses_call(value) {
+            let src = self.fresh();
+            let result = Some(src);
+            self.emit(VInsn::Call {
+                callee,
+                args,
+                result,
+            });
+            self.emit(VInsn::CopyIn { dst, src });
+        } else {
+            let result = Some(dst);
+            self.emit(VInsn::Call {
+                callee,
+                args,
+                result,
+            });
+        }
         Ok(())
+    }
+
+    /// The register of an argument, which the call is going to lose.
+    fn argument(&mut self, value: Value) -> Lowered<VReg> {
+        let src = self.use_reg(value)?;
+        let value = self.resolve(value);
+        if self.vregs[value] != Some(src) || !self.crosses_call(value) {
+            return Ok(src);
+        }
+        let dst = self.fresh();
+        self.emit(VInsn::CopyOut { dst, src });
+        Ok(dst)
     }
 
     pub(super) fn conditional_trap(&mut self, inst: Inst) -> Lowered<()> {

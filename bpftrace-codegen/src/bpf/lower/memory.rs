@@ -3,6 +3,7 @@
 use cranelift_codegen::ir::{
     AtomicRmwOp, Endianness, Inst, InstructionData, MemFlags, Opcode, Type, Value, types,
 };
+use regalloc2::VReg;
 
 use super::{Lower, Lowered};
 use crate::bpf::insn::{AluOp, AtomicOp, Size, Width};
@@ -118,20 +119,27 @@ impl Lower<'_> {
         base: Value,
         offset: i64,
     ) -> Lowered<()> {
-        let size = self.size(inst, ty)?;
-        let addr = self.address(base, offset)?;
         let dst = self.def(inst);
         if signed {
             let loaded = self.fresh();
-            self.emit(VInsn::Load {
-                size,
-                dst: loaded,
-                addr,
-            });
+            self.load_to(inst, loaded, ty, base, offset)?;
             self.sext_to(dst, loaded, ty.bits());
-        } else {
-            self.emit(VInsn::Load { size, dst, addr });
+            return Ok(());
         }
+        self.load_to(inst, dst, ty, base, offset)
+    }
+
+    pub(super) fn load_to(
+        &mut self,
+        inst: Inst,
+        dst: VReg,
+        ty: Type,
+        base: Value,
+        offset: i64,
+    ) -> Lowered<()> {
+        let size = self.size(inst, ty)?;
+        let addr = self.address(base, offset)?;
+        self.emit(VInsn::Load { size, dst, addr });
         Ok(())
     }
 

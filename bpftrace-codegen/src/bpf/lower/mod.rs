@@ -18,6 +18,7 @@ mod arith;
 mod bits;
 mod compare;
 mod control;
+mod crossing;
 mod memory;
 mod values;
 
@@ -43,6 +44,7 @@ struct Lower<'f> {
     /// How many branches lead to the block.
     n_preds: SecondaryMap<Block, u32>,
     block_idx: SecondaryMap<Block, BlockIdx>,
+    crossing: crossing::Crossing,
     /// Instructions of blocks under construction are in reverse order.
     blocks: Vec<VBlock>,
     current: BlockIdx,
@@ -62,6 +64,7 @@ pub(super) fn lower(context: &Context) -> Lowered<VCode> {
         n_uses: SecondaryMap::new(),
         n_preds: SecondaryMap::new(),
         block_idx: SecondaryMap::new(),
+        crossing: crossing::Crossing::default(),
         blocks: Vec::new(),
         current: 0,
         seq: Vec::new(),
@@ -70,6 +73,7 @@ pub(super) fn lower(context: &Context) -> Lowered<VCode> {
     };
     lower.check_signature()?;
     lower.number_blocks();
+    lower.note_calls_and_uses(context);
     for &block in context.domtree.cfg_postorder() {
         lower.block(block)?;
     }

@@ -1,7 +1,7 @@
 //! Getting at values: constants, symbols, known upper bits, extension, right operands.
 
 use cranelift_codegen::ir::{
-    GlobalValueData, Inst, InstructionData, Opcode, Type, Value, ValueDef, types,
+    GlobalValueData, Inst, InstructionData, MemFlags, Opcode, Type, Value, ValueDef, types,
 };
 use regalloc2::VReg;
 
@@ -181,11 +181,30 @@ impl<'f> Lower<'f> {
                 });
                 Ok(dst)
             }
+            InstructionData::Load {
+                opcode: Opcode::Load,
+                arg,
+                flags,
+                offset,
+            } if self.is_frozen(arg, flags) => {
+                let dst = self.fresh();
+                self.load_to(inst, dst, self.ty(value), arg, i64::from(i32::from(offset)))?;
+                Ok(dst)
+            }
             InstructionData::UnaryGlobalValue { .. } | InstructionData::FuncAddr { .. } => {
                 Err(self.unsupported(inst, "a name outside the contract's namespaces"))
             }
             _ => Ok(self.vreg(value)),
         }
+    }
+
+    /// Whether a load reads what never changes, at an address that is known when the program is
+    /// loaded. The verifier knows the value then, and drops the branches that it rules out; so it is
+    /// loaded afresh for each use, since a spilled register is forgotten by older kernels.
+    pub(super) fn is_frozen(&self, address: Value, flags: MemFlags) -> bool {
+        let flags = self.func.dfg.mem_flags[flags];
+        let is_constant = flags.readonly() && flags.notrap() && flags.can_move();
+        is_constant && matches!(self.symbol(address), Some((Symbol::Data(_), _)))
     }
 
     /// The value's own register.
