@@ -241,9 +241,8 @@ impl ScriptMap {
                     let series = by_key
                         .entry(key[..key_size.min(key.len())].into())
                         .or_default();
-                    if let Some((epoch, value)) = merge_interval(bytes, *agg, *signed) {
-                        series.insert(epoch, value);
-                    }
+                    let (epoch, value) = merge_interval(bytes, *agg, *signed);
+                    series.insert(epoch, value);
                 })?;
                 build_series(by_key, (*interval, *count, *signed), times)
             }
@@ -465,13 +464,17 @@ fn divided(value: Value, div: u64) -> Value {
     }
 }
 
-/// Merges the cells of one slot of a time series: the value of its newest epoch.
-fn merge_interval(bytes: &[u8], agg: TseriesAgg, signed: bool) -> Option<(u64, i128)> {
+/// Merges the cells of one slot of a time series: the newest epoch in it, and the value of that. A
+/// slot without one was zeroed and counts as epoch 0 with value 0.
+fn merge_interval(bytes: &[u8], agg: TseriesAgg, signed: bool) -> (u64, i128) {
     let word = |cell: &[u8], index: usize| number::read(cell, index * 8, 8);
     // An epoch of 0 is a cell that was never used.
-    let newest = cells(bytes, 24).map(|cell| word(cell, 2)).max()?;
+    let newest = cells(bytes, 24)
+        .map(|cell| word(cell, 2))
+        .max()
+        .unwrap_or(0);
     if newest == 0 {
-        return None;
+        return (0, 0);
     }
     let current = || cells(bytes, 24).filter(|cell| word(cell, 2) == newest);
     let value = |cell: &[u8]| extend(word(cell, 0), 8, signed);
@@ -484,16 +487,16 @@ fn merge_interval(bytes: &[u8], agg: TseriesAgg, signed: bool) -> Option<(u64, i
         TseriesAgg::Last => current()
             .rev()
             .max_by_key(|cell| word(cell, 1))
-            .map(value)?,
-        TseriesAgg::Max => current().map(value).max()?,
-        TseriesAgg::Min => current().map(value).min()?,
+            .map_or(0, value),
+        TseriesAgg::Max => current().map(value).max().unwrap_or(0),
+        TseriesAgg::Min => current().map(value).min().unwrap_or(0),
         TseriesAgg::Sum => total(),
         TseriesAgg::Avg => {
             let count = current().fold(0_u64, |count, cell| count.wrapping_add(word(cell, 1)));
             total() / i128::from(count.max(1))
         }
     };
-    Some((newest, merged))
+    (newest, merged)
 }
 
 /// Builds the series of all keys, which end together: at the newest interval of any of them.
@@ -506,7 +509,9 @@ fn build_series(
     let last = by_key.values().filter_map(newest_of).max().unwrap_or(0);
     let oldest_kept = last.saturating_sub(n_intervals.saturating_sub(1));
     let build = |(key, series): (Box<[u8]>, BTreeMap<u64, i128>)| {
-        let first = series.range(oldest_kept..).next().map(|(epoch, _)| *epoch);
+        // When all there is was zeroed, there is no interval to show.
+        let kept = series.range(oldest_kept..).next().filter(|_| last > 0);
+        let first = kept.map(|(epoch, _)| *epoch);
         let epochs = first.map(|first| first..=last).into_iter().flatten();
         let values = epochs.map(|epoch| (epoch, series.get(&epoch).copied()));
         Entry {

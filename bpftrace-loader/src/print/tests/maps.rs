@@ -490,8 +490,9 @@ fn time_series_of_keys_end_together() {
     let map = aggregate("@t", Some(int(8, true)), kind);
     let entry =
         |key: u64, value: u64, epoch: u64| (words(&[key, epoch % 4]), words(&[value, 1, epoch]));
-    // Epoch 94 is older than the four newest intervals.
+    // Epoch 94 is older than the four newest intervals, and a zeroed slot is older still.
     let entries = vec![
+        (words(&[1, 3]), words(&[0, 0, 0])),
         entry(1, 5, 100),
         entry(1, 6, 98),
         entry(2, 7, 99),
