@@ -13,6 +13,11 @@ struct point {
 	char name[8];
 };
 
+/* Written at the start: a probe cannot read a page that was never touched.
+ * The format is there for the same reason. */
+char target_text[4] = "?";
+char target_format[] = "%d\n";
+
 struct point target_point = { -3, 4000000000, "origin" };
 uint32_t target_counter = 42;
 
@@ -24,7 +29,7 @@ __attribute__((noinline)) int target_inner(int value, const char *text)
 
 __attribute__((noinline)) int target_outer(int value, struct point *point)
 {
-	int result = target_inner(value, "A");
+	int result = target_inner(value, target_text);
 	__asm__ volatile("" ::: "memory");
 	return result + point->x;
 }
@@ -36,12 +41,13 @@ int main(int argc, char **argv)
 	struct timespec span = { pause / 1000, pause % 1000 * 1000000 };
 	int sum = 0;
 
+	target_text[0] = 'A';
 	for (long i = 0; i < count; i++) {
 		sum += target_outer(10 + i, &target_point);
 		target_counter++;
 		if (pause)
 			nanosleep(&span, NULL);
 	}
-	printf("%d\n", sum);
+	printf(target_format, sum);
 	return 0;
 }
