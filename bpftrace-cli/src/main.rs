@@ -18,22 +18,6 @@ use args::{Command, Low, USAGE, UsageError};
 const VERSION: &str = concat!("bpftrace v", env!("CARGO_PKG_VERSION"));
 
 fn main() -> ExitCode {
-    // Deep expressions recurse deeply; the parser bounds the depth, this bounds the stack.
-    const STACK: usize = 64 << 20;
-    let worker = std::thread::Builder::new()
-        .name("bpftrace".into())
-        .stack_size(STACK);
-    match worker.spawn(run).map(std::thread::JoinHandle::join) {
-        Ok(Ok(code)) => code,
-        Ok(Err(_)) => ExitCode::from(2),
-        Err(error) => {
-            eprintln!("ERROR: cannot start: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
     if args.peek().is_none() {
         eprint!("{USAGE}");

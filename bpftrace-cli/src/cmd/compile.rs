@@ -17,7 +17,7 @@ use crate::{VERSION, shim, types_in::HostTypes};
 
 /// Compiles a script, then runs it or writes it out.
 pub(crate) fn compile(options: &Compile) -> ExitCode {
-    let artifact = match artifact(options) {
+    let artifact = match on_large_stack(|| artifact(options)) {
         Ok(artifact) => artifact,
         Err(code) => return code,
     };
@@ -38,6 +38,25 @@ pub(crate) fn compile(options: &Compile) -> ExitCode {
         },
         Then::Run => run(&artifact.encode(), options.run.clone(), &options.output),
     }
+}
+
+/// Runs the compiler on a thread whose stack is large enough for the deepest script that the parser
+/// lets through. The script itself is run by the main thread, whose thread id is the process id.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    const BYTES: usize = 64 << 20;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(BYTES)
+            .spawn_scoped(scope, work);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => {
+                eprintln!("ERROR: cannot start the compiler: {}", reason(&error));
+                std::process::exit(1);
+            }
+        }
+    })
 }
 
 /// The passes in order; each may end the compilation with what it said.
