@@ -174,12 +174,7 @@ fn fentry_of_several_functions_tells_which_one_fired() {
                 module: None,
                 function: AttachText::literal("hrtimer_nano*ep"),
             }],
-            &[Step::OnlyPid(pid), step],
-        );
-        script.probe(
-            ProgramKind::PerfEvent,
-            vec![ProbeTarget::Interval(Period::Nanoseconds(200_000_000))],
-            &[Step::Exit(0)],
+            &[Step::OnlyPid(pid), step, Step::Exit(0)],
         );
         let mut options = options();
         options.pid = Some(std::process::id() as i32);
