@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bpftrace_ast::source::{SourceId, SourceMap, Span};
 use bpftrace_meta::{EnumId, EnumMeta, FieldLayout, SourceMeta, SourceRange, ValueLayout};
-use bpftrace_sema::{Ty, TypeTable};
+use bpftrace_sema::{Origin, StructId, Ty, TypeTable};
 
 use crate::error::CodegenError;
 
@@ -33,6 +33,21 @@ pub(crate) fn value_layout(
             id: EnumId(id.0),
         },
         Ty::Ptr(..) => ValueLayout::Pointer,
+        Ty::Struct(id, _) if let Some(stored) = stored_arguments(types, *id) => {
+            let def = types.struct_def(*id);
+            let mut fields = Vec::with_capacity(def.members.len());
+            for (member, offset) in def.members.iter().zip(stored.offsets) {
+                fields.push(FieldLayout {
+                    name: member.name.clone(),
+                    offset: size32(offset)?,
+                    layout: value_layout(types, &member.ty, span)?,
+                });
+            }
+            ValueLayout::Record {
+                fields,
+                size: size32(stored.size)?,
+            }
+        }
         Ty::Struct(id, _) => {
             let def = types.struct_def(*id);
             let mut fields = Vec::with_capacity(def.members.len());
@@ -126,6 +141,58 @@ pub(crate) fn value_layout(
             });
         }
     })
+}
+
+/// Where the members of a struct are when it is copied as a value.
+pub(crate) struct Stored {
+    /// Byte offset of each member.
+    pub(crate) offsets: Vec<u64>,
+    /// Bytes in all.
+    pub(crate) size: u64,
+}
+
+/// The layout of arguments as a value: members one after the other, naturally aligned. Where the members of
+/// a tracepoint's record are is known on the target only, and a member may be the address of what the
+/// record holds, so the values cannot have the layout of the record.
+///
+/// `None` for all structs whose values have the layout of the struct.
+pub(crate) fn stored_arguments(types: &TypeTable, id: StructId) -> Option<Stored> {
+    let def = types.struct_def(id);
+    if !matches!(def.origin, Origin::Tracepoint { .. } | Origin::Arguments) {
+        return None;
+    }
+    let mut end = 0u64;
+    let offsets = def
+        .members
+        .iter()
+        .map(|member| {
+            let size = stored_size(types, &member.ty);
+            let align = match size {
+                0..=1 => 1,
+                2..=3 => 2,
+                4..=7 => 4,
+                _ => 8,
+            };
+            let offset = end.next_multiple_of(align);
+            end = offset + size;
+            offset
+        })
+        .collect();
+    Some(Stored {
+        offsets,
+        size: end.next_multiple_of(8),
+    })
+}
+
+/// Bytes of a value of a type.
+pub(crate) fn stored_size(types: &TypeTable, ty: &Ty) -> u64 {
+    match ty {
+        Ty::Struct(id, _) => match stored_arguments(types, *id) {
+            Some(stored) => stored.size,
+            None => types.size(ty),
+        },
+        _ => types.size(ty),
+    }
 }
 
 /// The integer to load for a bit-field: its size in bytes, its byte offset, and the bits to shift right.

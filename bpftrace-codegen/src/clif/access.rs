@@ -4,7 +4,7 @@
 //! for the kernel's structs is one CO-RE relocation, and one read at the end.
 
 use bpftrace_meta::RuntimeError;
-use bpftrace_sema::{Expr, ExprKind, Mem, Origin, StructId, Ty};
+use bpftrace_sema::{Expr, ExprKind, Mem, Member, Origin, StructId, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 
@@ -15,7 +15,7 @@ use super::helper::Helper;
 use super::memory::{Access, Addr, Fill};
 use super::module::TracepointField;
 use super::place::{is_by_address, scalar_type};
-use crate::meta_out::bit_field_container;
+use crate::meta_out::{bit_field_container, stored_arguments};
 use crate::object::{CoreKind, CoreReloc};
 use crate::symbols::Symbol;
 
@@ -35,6 +35,8 @@ struct Path {
     bits: Option<BitField>,
     /// An argument in an array of `u64`.
     is_argument: bool,
+    /// The address is not where the value is: it is the value.
+    is_value: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,7 @@ impl Path {
             field: None,
             bits: None,
             is_argument: false,
+            is_value: false,
         }
     }
 }
@@ -139,15 +142,148 @@ impl FnCx<'_, '_> {
         }
     }
 
-    /// Copies a struct or array, which is given by its address.
+    /// Copies a struct or array. A struct of the kernel, and arguments, are copied member by member, since
+    /// their layout on the target may be another one than that of the value.
     pub(super) fn copy_object(&mut self, expr: &Expr, dst: Addr) -> R<()> {
-        let size = self.size_of(&expr.ty)?;
+        let size = u64::from(self.size_of(&expr.ty)?);
+        if let Ty::Struct(id, mem) = &expr.ty
+            && self.is_copied_by_members(*id, *mem)
+        {
+            let id = *id;
+            self.zero(dst, size);
+            let outer = self.null_exit.take();
+            let path = self.path(expr)?;
+            self.copy_members(&path, id, dst)?;
+            if let Some(null) = std::mem::replace(&mut self.null_exit, outer) {
+                let after = self.b.create_block();
+                self.jump(after, &[]);
+                self.enter(null);
+                self.jump(after, &[]);
+                self.enter(after);
+            }
+            return Ok(());
+        }
         let mem = match &expr.ty {
             Ty::Struct(_, mem) | Ty::Array(_, _, mem) => *mem,
             _ => return self.internal("an object that is no struct or array"),
         };
         let address = self.scalar(expr)?;
-        self.read_bytes(mem, dst, u64::from(size), address);
+        self.read_bytes(mem, dst, size, address);
+        Ok(())
+    }
+
+    fn is_copied_by_members(&self, id: StructId, mem: Mem) -> bool {
+        let types = &self.m.program.types;
+        let def = types.struct_def(id);
+        match def.origin {
+            Origin::Tracepoint { .. } | Origin::Arguments => mem != Mem::Bpf,
+            // A union has no members of its own, and of a large struct the code would be larger than useful.
+            Origin::Kernel => {
+                mem != Mem::Bpf && !def.is_union && n_leaves(types, id) <= MAX_COPIED_MEMBERS
+            }
+            _ => false,
+        }
+    }
+
+    /// Copies the members of a struct at a path to a value.
+    fn copy_members(&mut self, path: &Path, id: StructId, dst: Addr) -> R<()> {
+        let program = self.m.program;
+        let def = program.types.struct_def(id);
+        let stored = stored_arguments(&program.types, id);
+        for (index, member) in def.members.iter().enumerate() {
+            let offset = match &stored {
+                Some(stored) => stored.offsets[index],
+                None => member.bit_offset / 8,
+            };
+            if member.name.is_empty() && !matches!(member.ty, Ty::Struct(..)) {
+                // Padding.
+                continue;
+            }
+            let mut at = path.clone();
+            at.bits = None;
+            self.push_member(&mut at, id, index as u32)?;
+            let to = dst.at(offset);
+            if let (Some(bits), None) = (member.bits, &stored) {
+                self.copy_bit_field(&at, member, bits, dst)?;
+                continue;
+            }
+            match &member.ty {
+                Ty::Void => {}
+                Ty::Struct(inner, _)
+                    if !program.types.struct_def(*inner).is_union
+                        && program.types.struct_def(*inner).complete =>
+                {
+                    let inner = *inner;
+                    self.copy_members(&at, inner, to)?;
+                }
+                Ty::Struct(inner, _) if member.name.is_empty() => {
+                    self.copy_anonymous_union(&at, *inner, to)?;
+                }
+                ty if scalar_type(ty).is_some() && !is_by_address(ty) => {
+                    let clif = scalar_type(ty).unwrap_or(types::I64);
+                    let value = self.read_path(&at, clif)?;
+                    self.store(value, to);
+                }
+                ty => {
+                    let size = u64::from(self.size_of(ty)?);
+                    let address = self.path_address(&at)?;
+                    self.read_bytes(at.mem, to, size, address);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies an anonymous union, which relocations cannot name: its first member with a name says where it is.
+    fn copy_anonymous_union(&mut self, path: &Path, id: StructId, dst: Addr) -> R<()> {
+        let program = self.m.program;
+        let size = program.types.struct_def(id).size;
+        let (mut at, mut inner) = (path.clone(), id);
+        loop {
+            let members = &program.types.struct_def(inner).members;
+            let Some(index) = members.iter().position(|member| {
+                member.bits.is_none()
+                    && member.bit_offset == 0
+                    && (!member.name.is_empty() || matches!(member.ty, Ty::Struct(..)))
+            }) else {
+                // Nothing in it that anybody could ask for.
+                return Ok(());
+            };
+            self.push_member(&mut at, inner, index as u32)?;
+            match &members[index] {
+                Member {
+                    name,
+                    ty: Ty::Struct(next, _),
+                    ..
+                } if name.is_empty() => inner = *next,
+                _ => break,
+            }
+        }
+        let address = self.path_address(&at)?;
+        self.read_bytes(at.mem, dst, size, address);
+        Ok(())
+    }
+
+    /// Puts a bit-field where the value's layout says it is; the bytes are 0 so far, or have other bit-fields.
+    fn copy_bit_field(&mut self, at: &Path, member: &Member, bits: u8, dst: Addr) -> R<()> {
+        let declared = self.m.program.types.size(&member.ty);
+        let (size, offset, shift) = bit_field_container(member.bit_offset, bits, declared);
+        let clif = match size {
+            1 => types::I8,
+            2 => types::I16,
+            4 => types::I32,
+            _ => types::I64,
+        };
+        let value = self.read_path(at, types::I64)?;
+        let mask = self.i64(((1u128 << bits) - 1) as i64);
+        let value = self.b.ins().band(value, mask);
+        let shift = self.i64(i64::from(shift));
+        let value = self.b.ins().ishl(value, shift);
+        let value = self.resize_int(value, clif, false);
+        let container = dst.at(offset);
+        let others = self.load(clif, container, Access::Own);
+        let all = self.b.ins().bor(others, value);
+        self.store(all, container);
         Ok(())
     }
 
@@ -345,11 +481,13 @@ impl FnCx<'_, '_> {
         let offset = self.zext64(offset);
         let address = self.b.ins().iadd(path.base, offset);
         *path = Path::new(address, Mem::Kernel);
+        path.is_value = true;
         Ok(())
     }
 
     fn push_index(&mut self, path: &mut Path, index: &Expr, element: &Ty, of_array: bool) -> R<()> {
         path.is_argument = false;
+        path.is_value = false;
         let known = capture::constant(index);
         if let (Some(known), Some((_, access)), true) = (known, &mut path.core, of_array)
             && let Ok(known) = u32::try_from(known)
@@ -417,6 +555,9 @@ impl FnCx<'_, '_> {
 
     /// Reads a number at a path.
     fn read_path(&mut self, path: &Path, ty: Type) -> R<Value> {
+        if path.is_value {
+            return Ok(self.resize_int(path.base, ty, false));
+        }
         if let Some(bits) = path.bits {
             return self.read_bit_field(path, bits, ty);
         }
@@ -572,6 +713,23 @@ impl FnCx<'_, '_> {
         self.enter(after);
         Ok(result)
     }
+}
+
+/// Most members that are read one by one when a struct is copied.
+const MAX_COPIED_MEMBERS: u32 = 64;
+
+/// Reads that copying a struct member by member takes.
+fn n_leaves(types: &bpftrace_sema::TypeTable, id: StructId) -> u32 {
+    let def = types.struct_def(id);
+    def.members.iter().fold(0, |sum, member| {
+        let reads = match &member.ty {
+            Ty::Struct(inner, _) if !types.struct_def(*inner).is_union => {
+                n_leaves(types, *inner).max(1)
+            }
+            _ => 1,
+        };
+        u32::saturating_add(sum, reads)
+    })
 }
 
 /// Adds the offset of a member whose layout is the same on the target.

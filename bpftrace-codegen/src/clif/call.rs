@@ -33,7 +33,7 @@ impl FnCx<'_, '_> {
                     self.b.ins().bswap(value)
                 }
             }
-            Call::Delete(map, key) => self.delete(*map, key.as_deref())?,
+            Call::Delete(map, key) => self.delete(*map, key.as_deref(), false)?,
             Call::HasKey(map, key) => self.has_key(*map, key)?,
             Call::Find(map, key, local) => self.find(*map, key, *local)?,
             Call::MapLen(map) => self.map_len(*map)?,

@@ -1,7 +1,9 @@
 //! Which variables of a probe live where: in registers, in memory of one function, or in the frame that
 //! loop bodies running as callbacks share with the probe's main function.
 
-use bpftrace_sema::{Body, Call, Expr, ExprKind, LocalIdx, StepTarget, Stmt, StmtKind, Ty};
+use bpftrace_sema::{
+    Body, Call, Expr, ExprKind, LocalIdx, StepTarget, Stmt, StmtKind, Ty, UnrollCount,
+};
 
 /// How a variable is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,17 +39,52 @@ pub(super) enum RangeLoop {
     Callback,
 }
 
-/// Most iterations that the verifier is asked to walk through.
-const MAX_INLINE_ITERATIONS: u64 = 32;
+/// How much the verifier is asked to walk through for one loop, in statements. A statement takes it some
+/// ten to fifty instructions, of the million that it walks through in all.
+const MAX_INLINE_STEPS: u64 = 2000;
 
 /// Decides how a loop over a range runs.
-pub(super) fn range_loop(start: &Expr, end: &Expr) -> RangeLoop {
-    match (constant(start), constant(end)) {
-        (Some(start), Some(end)) if end.saturating_sub(start) <= MAX_INLINE_ITERATIONS as i64 => {
-            RangeLoop::Inline
-        }
-        _ => RangeLoop::Callback,
+pub(super) fn range_loop(start: &Expr, end: &Expr, body: &[Stmt]) -> RangeLoop {
+    let (Some(start), Some(end)) = (constant(start), constant(end)) else {
+        return RangeLoop::Callback;
+    };
+    let iterations = u64::try_from(end.saturating_sub(start)).unwrap_or(0);
+    if iterations.saturating_mul(steps(body)) <= MAX_INLINE_STEPS {
+        RangeLoop::Inline
+    } else {
+        RangeLoop::Callback
     }
+}
+
+/// Statements that the verifier walks through for one run of the body.
+fn steps(body: &[Stmt]) -> u64 {
+    body.iter().fold(1, |sum, stmt| {
+        let inner = match &stmt.kind {
+            StmtKind::If {
+                then, otherwise, ..
+            } => steps(then).saturating_add(steps(otherwise)),
+            StmtKind::Block(body) => steps(body),
+            StmtKind::Unroll { count, body } => {
+                let times = match count {
+                    UnrollCount::Const(n) => u64::from(*n),
+                    UnrollCount::Slot(_) => 100,
+                };
+                steps(body).saturating_mul(times)
+            }
+            StmtKind::ForRange {
+                start, end, body, ..
+            } => match (constant(start), constant(end)) {
+                (Some(start), Some(end)) => u64::try_from(end.saturating_sub(start))
+                    .unwrap_or(0)
+                    .saturating_mul(steps(body)),
+                _ => steps(body),
+            },
+            // Nobody knows how often.
+            StmtKind::While { body, .. } => steps(body).saturating_mul(100),
+            _ => 1,
+        };
+        u64::saturating_add(sum, inner)
+    })
 }
 
 /// The value of a constant, as far as it fits 64 signed bits.
@@ -150,7 +187,7 @@ impl Walk {
             } => {
                 self.expr(start);
                 self.expr(end);
-                match range_loop(start, end) {
+                match range_loop(start, end, body) {
                     RangeLoop::Inline => {
                         self.assign(*var);
                         self.stmts(body);

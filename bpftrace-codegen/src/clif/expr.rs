@@ -1,6 +1,6 @@
 //! Expressions: scalars as values, everything else as places in memory.
 
-use bpftrace_sema::{Expr, ExprKind, LocalIdx, LogicalOp, SlotIdx, StepTarget, Ty};
+use bpftrace_sema::{Call, Expr, ExprKind, LocalIdx, LogicalOp, SlotIdx, StepTarget, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -20,6 +20,9 @@ impl FnCx<'_, '_> {
             }
             ExprKind::Cond(cond, then, otherwise) if expr.ty == Ty::Void => {
                 self.void_cond(cond, then, otherwise)?;
+            }
+            ExprKind::Call(Call::Delete(map, key)) => {
+                self.delete(*map, key.as_deref(), true)?;
             }
             ExprKind::Call(call) if expr.ty == Ty::Void => self.void_call(call)?,
             ExprKind::Step {

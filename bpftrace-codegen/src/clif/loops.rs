@@ -20,7 +20,7 @@ impl FnCx<'_, '_> {
         end: &Expr,
         body: &[Stmt],
     ) -> R<()> {
-        match capture::range_loop(start, end) {
+        match capture::range_loop(start, end, body) {
             RangeLoop::Inline => self.for_range_inline(var, start, end, body),
             RangeLoop::Callback => self.for_range_callback(var, start, end, body),
         }

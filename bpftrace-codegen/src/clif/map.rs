@@ -12,7 +12,7 @@ use super::memory::{Access, Addr, Fill};
 use super::place::{is_by_address, scalar_type};
 use super::program::Program;
 use crate::error::CodegenError;
-use crate::meta_out::{identifier, value_layout};
+use crate::meta_out::{identifier, stored_size, value_layout};
 use crate::object;
 
 /// Entries until the loader knows better.
@@ -47,7 +47,7 @@ pub(super) fn define(
         span: map.span,
         what,
     };
-    let plain_key = map.key.as_ref().map_or(0, |key| types.size(key));
+    let plain_key = map.key.as_ref().map_or(0, |key| stored_size(types, key));
     let bucketed = matches!(&map.value, Ty::Agg(agg) if agg.is_bucketed());
     let key_size = match (&map.key, bucketed) {
         (None, _) => 8,
@@ -57,7 +57,7 @@ pub(super) fn define(
     if key_size > MAX_KEY_SIZE.max(1 << 20) {
         return Err(unsupported(format!("a map key of {key_size} bytes")));
     }
-    let value_size = types.size(&map.value);
+    let value_size = stored_size(types, &map.value);
     if value_size == 0 || value_size > 1 << 24 {
         return Err(unsupported(format!("a map value of {value_size} bytes")));
     }
@@ -353,8 +353,9 @@ impl<'p> FnCx<'_, 'p> {
         Ok(())
     }
 
-    /// `delete(@m, key)`: whether there was an entry.
-    pub(super) fn delete(&mut self, map: MapIdx, key: Option<&Expr>) -> R<Value> {
+    /// `delete(@m, key)`: whether there was an entry. That there was none is worth a warning only if nobody
+    /// looks at the result.
+    pub(super) fn delete(&mut self, map: MapIdx, key: Option<&Expr>, discarded: bool) -> R<Value> {
         let row = self.map_row(map)?;
         if matches!(self.map_value(map)?, Ty::Agg(agg) if agg.is_bucketed()) {
             return self.delete_buckets(map, key);
@@ -362,7 +363,10 @@ impl<'p> FnCx<'_, 'p> {
         let key = self.map_key(map, key, None)?;
         let map = self.map_ptr(row);
         let result = self.call(Helper::MapDeleteElem, &[map, key]);
-        self.check_helper(Helper::MapDeleteElem, result)?;
+        if discarded {
+            self.check_helper(Helper::MapDeleteElem, result)?;
+        }
+        let result = self.resize_int(result, types::I32, true);
         Ok(self.is_zero(result))
     }
 
@@ -467,6 +471,7 @@ impl<'p> FnCx<'_, 'p> {
         self.store(i, bucket);
         let map_ptr = self.map_ptr(row);
         let result = self.call(Helper::MapDeleteElem, &[map_ptr, key_value]);
+        let result = self.resize_int(result, types::I32, true);
         let hit = self.is_zero(result);
         let so_far = self.b.use_var(deleted);
         let so_far = self.b.ins().bor(so_far, hit);

@@ -7,6 +7,7 @@ use cranelift_frontend::Variable;
 use super::R;
 use super::func::{FnCx, Role};
 use super::memory::{Access, Addr, Fill};
+use crate::meta_out::stored_size;
 
 /// Bytes of a string below which all of them are always defined.
 pub(super) const SMALL_STRING: u32 = 64;
@@ -81,7 +82,7 @@ pub(super) fn is_by_address(ty: &Ty) -> bool {
 
 impl<'p> FnCx<'_, 'p> {
     pub(super) fn size_of(&self, ty: &Ty) -> R<u32> {
-        match u32::try_from(self.m.program.types.size(ty)) {
+        match u32::try_from(stored_size(&self.m.program.types, ty)) {
             // What fits neither a map value nor a record does not have to be told apart.
             Ok(size) if size <= 1 << 24 => Ok(size),
             _ => self.unsupported("a value of this size"),

@@ -49,8 +49,11 @@ impl FnCx<'_, '_> {
             place,
             expanded_from: Vec::new(),
         });
+        // Helpers of old kernels that the verifier calls directly leave the upper half undefined.
+        let result = self.resize_int(result, types::I32, true);
         let failed = self.cmp_imm(IntCC::SignedLessThan, result, 0);
         self.when(failed, true, |cx| {
+            let result = cx.resize_int(result, types::I64, true);
             let wanted = cx.warnings_on()?;
             cx.when(wanted, true, |cx| {
                 let event = cx.i64(i64::from(event.0));
