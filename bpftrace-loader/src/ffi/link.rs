@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -91,7 +92,10 @@ impl Link {
         })
     }
 
-    /// Attaches to many kernel functions at once (5.18), by name or, where all are known, by address.
+    /// Attaches to many kernel functions at once (5.18): by name, or by address where names are not
+    /// unique and all addresses are known. The addresses that tracefs shows are those of the call to
+    /// ftrace, which is not the function's first instruction on kernels with indirect branch tracking;
+    /// the kernel looks cookies up by the latter, so that by address it finds none.
     pub(crate) fn kprobe_multi(
         program: &Program,
         functions: &[(String, Option<u64>)],
@@ -101,7 +105,10 @@ impl Link {
         if functions.len() != cookies.len() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let addresses: Option<Vec<u64>> = functions.iter().map(|(_, address)| *address).collect();
+        let distinct: HashSet<&str> = functions.iter().map(|(name, _)| name.as_str()).collect();
+        let addresses: Option<Vec<u64>> = (distinct.len() < functions.len())
+            .then(|| functions.iter().map(|(_, address)| *address).collect())
+            .flatten();
         let names = functions
             .iter()
             .map(|(name, _)| c_string(name))
