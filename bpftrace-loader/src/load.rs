@@ -5,7 +5,7 @@ mod verifier;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use bpftrace_meta::{MapRole, ProgramKind};
+use bpftrace_meta::{Manifest, MapRole, ProgramKind};
 
 use crate::bind::{Bound, ProgramPlan};
 use crate::error::{LoadError, describe_errno};
@@ -106,13 +106,37 @@ fn prepare(
             ));
         }
     }
-    let object = object
-        .prepare()
-        .map_err(|e| failed("Unknown BPF object load failure", e))?;
+    let object = object.prepare().map_err(|e| {
+        let too_large = (e.raw_os_error() == Some(libc::E2BIG))
+            .then(|| large_key(&bound.manifest, &host.kernel_release()))
+            .flatten();
+        too_large.unwrap_or_else(|| failed("Unknown BPF object load failure", e))
+    })?;
     if options.debug.libbpf {
         show_libbpf_log(&ffi::take_log());
     }
     Ok(object)
+}
+
+/// The error for a map whose keys are larger than old kernels take (`htab_map_alloc_check` in
+/// kernel/bpf/hashtab.c of Linux 5.10: the size of the BPF stack).
+fn large_key(manifest: &Manifest, release: &str) -> Option<LoadError> {
+    const MAX_KEY: u32 = 512;
+    manifest.maps.iter().find_map(|map| match &map.role {
+        MapRole::Script {
+            name,
+            key: Some(key),
+            ..
+        } if key.size() > MAX_KEY => Some(
+            LoadError::host(format!(
+                "the keys of {name} have {} bytes, and this kernel ({release}) takes at most {MAX_KEY}; \
+                 Linux 6.1 takes larger ones",
+                key.size()
+            ))
+            .hint("a stack of fewer frames makes a smaller key, as in kstack(60)"),
+        ),
+        _ => None,
+    })
 }
 
 fn show_libbpf_log(log: &[(u32, String)]) {
