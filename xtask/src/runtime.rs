@@ -86,8 +86,12 @@ pub(crate) fn run(workspace: &Workspace, bpftrace: &Path, selection: &Selection)
     results.write(&workspace.target.join("runtime-results"), &selection.modes)
 }
 
-/// Runs all steps for one kernel, in as many guests as it takes: a guest that dies or hangs fails
-/// the case under way, and another one takes up the rest.
+/// How often a case is tried whose guest dies or hangs: emulated machines do now and then, and what a
+/// case brings about itself comes again.
+const TRIES: u32 = 2;
+
+/// Runs all steps for one kernel, in as many guests as it takes: when a guest dies or hangs, another
+/// one tries the case under way again, and takes up the rest.
 fn run_on(kernel: Kernel, plan: &Plan<'_>, files: &[GuestFile], results: &Results) -> Result<()> {
     let mut steps: VecDeque<&Step<'_>> = VecDeque::new();
     for step in plan.steps.iter().filter(|step| step.kernel == kernel) {
@@ -96,7 +100,9 @@ fn run_on(kernel: Kernel, plan: &Plan<'_>, files: &[GuestFile], results: &Result
             None => steps.push_back(step),
         }
     }
+    let mut tries = 0;
     while !steps.is_empty() {
+        let before = steps.len();
         let job: Vec<Task> = steps
             .iter()
             .map(|step| Task::Case(Box::new(step.task.clone())))
@@ -105,6 +111,14 @@ fn run_on(kernel: Kernel, plan: &Plan<'_>, files: &[GuestFile], results: &Result
         else {
             break;
         };
+        tries = if steps.len() < before { 1 } else { tries + 1 };
+        if tries < TRIES {
+            if let Some(step) = steps.front() {
+                results.again(step, &why);
+            }
+            continue;
+        }
+        tries = 0;
         if let Some(step) = steps.pop_front() {
             results.add(step, Status::Fail, &why, 0);
         }

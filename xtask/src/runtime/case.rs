@@ -96,7 +96,7 @@ pub(crate) struct Case {
 
 /// Under emulation, on a busy machine.
 fn default_timeout() -> u64 {
-    30
+    90
 }
 
 /// Kernels that a case needs, and why others do not do.

@@ -129,6 +129,16 @@ impl Results {
         });
     }
 
+    /// Says that a case is tried again, since its guest did not last.
+    pub(crate) fn again(&self, step: &Step<'_>, reason: &str) {
+        let place = format!("{} {}", step.kernel, step.mode.name());
+        println!(
+            "AGAIN {place} {}\n{}",
+            step.loaded.full_name(),
+            indent(reason)
+        );
+    }
+
     /// Prints a line for each kernel and mode, and writes `KERNEL-MODE.json` files.
     pub(crate) fn write(self, folder: &Path, modes: &[Mode]) -> Result<Totals> {
         fs::create_dir_all(folder)?;
