@@ -270,9 +270,10 @@ mod tests {
 
     #[test]
     fn the_stimulus_runs_once_probes_are_attached() {
+        // The last sleep lets the stimulus end first.
         let wait = "echo before; echo $__BPFTRACE_NOTIFY_PROBES_ATTACHED >&2; \
                     echo __BPFTRACE_NOTIFY_PROBES_ATTACHED; \
-                    while ! [ -e done ]; do sleep 0.01; done; echo after; exit 3";
+                    while ! [ -e done ]; do sleep 0.01; done; sleep 2; echo after; exit 3";
         let task = CaseTask {
             run: sh(wait),
             stimulus: Some("echo stimulus; touch done".to_owned()),
