@@ -28,10 +28,10 @@ OPTIONS:
         --unsafe              allow unsafe functions and attach points
         --dry-run             load and attach, then end
         --probe-filter REGEX  attach only probes whose names match
-    -I DIR                    search this directory for included files
-        --include FILE        include this file first
+    -I DIR                    accepted; C headers are not read yet
+        --include FILE        accepted; C headers are not read yet
         --usdt-file-activation
-                              activate USDT semaphores by file
+                              accepted; USDT probes are not supported yet
         --traceable-functions FILE
                               functions that can be traced, one a line
         --debuginfo DIR[:DIR] search these directories for debug information
