@@ -245,10 +245,16 @@ fn check(case: &Case) -> Result<()> {
         _ => bail!("needs either a program or a command"),
     }
     for feature in &case.features {
-        let digits = feature.strip_prefix('F').unwrap_or_default();
+        let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_feature = feature
+            .strip_prefix('F')
+            .is_some_and(|digits| digits.len() == 3 && all_digits(digits));
+        let is_trap = feature
+            .strip_prefix("L13.")
+            .is_some_and(|digits| matches!(digits.len(), 1..=2) && all_digits(digits));
         ensure!(
-            digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()),
-            "{feature:?} is not a feature id"
+            is_feature || is_trap,
+            "{feature:?} is not the id of a feature or a trap"
         );
     }
     let gap = |text: &str| text.lines().any(|line| line == "...");
