@@ -16,7 +16,8 @@ mod tests;
 use std::path::PathBuf;
 
 use bpftrace_meta::{
-    Artifact, Feature, Manifest, MissingProbes, ProbeId, ProbeTarget, ProgramKind, SourceRange,
+    Artifact, Feature, Manifest, MapRole, MissingProbes, ProbeId, ProbeTarget, ProgramKind,
+    SourceRange,
 };
 
 pub(crate) use expand::not_traceable;
@@ -158,6 +159,8 @@ pub(crate) struct Bound {
     pub(crate) settings: Settings,
     /// Bytes to write to `.rodata`, and where.
     pub(crate) data: Vec<(u32, Vec<u8>)>,
+    /// Whether the kernel takes large map keys; asked only if the script has some.
+    pub(crate) large_map_keys: bool,
     /// Number of entries of each map, where it is not as compiled.
     pub(crate) entries: Vec<Option<u32>>,
     pub(crate) targets: Vec<Target>,
@@ -222,6 +225,11 @@ pub(crate) fn bind(
             slots::bytes(slot, invocation, &mut params, host).map(|bytes| (slot.offset, bytes))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let large_map_keys = manifest
+        .maps
+        .iter()
+        .all(|map| !matches!(map.role, MapRole::Keys { .. }))
+        || slots::has_feature(Feature::LargeMapKeys, invocation, host);
     let entries = sizes::entries(&manifest, &settings, targets.len(), host)?;
 
     for index in &params.missing {
@@ -235,6 +243,7 @@ pub(crate) fn bind(
         object,
         settings,
         data,
+        large_map_keys,
         entries,
         targets: targets.into_iter().map(|t| t.target).collect(),
         programs,

@@ -28,6 +28,7 @@ pub const FEATURES: &[(Feature, &str)] = &[
     (Feature::NsPid, "get_ns_current_pid_tgid"),
     (Feature::Override, "override_return"),
     (Feature::SocketCookie, "socket_cookie"),
+    (Feature::LargeMapKeys, "large_map_keys"),
 ];
 
 /// The name of a feature.

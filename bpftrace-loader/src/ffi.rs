@@ -22,7 +22,7 @@ pub(crate) use btf::{Btf, BtfKind, open_module_btf};
 pub(crate) use child::Child;
 pub(crate) use link::{Link, TracingTarget, UprobeMulti};
 pub(crate) use log::{capture_log, take_log};
-pub(crate) use map::MapHandle;
+pub(crate) use map::{MapHandle, hash_map_takes_keys_of};
 pub(crate) use object::{OpenObject, PreparedObject, ProgramParts};
 pub(crate) use perf::{PerfEvent, PerfSpec};
 pub(crate) use prog::{

@@ -5,7 +5,7 @@ mod verifier;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use bpftrace_meta::{Manifest, MapRole, ProgramKind};
+use bpftrace_meta::{MapRole, MapValue, ProgramKind};
 
 use crate::bind::{Bound, ProgramPlan};
 use crate::error::{LoadError, describe_errno};
@@ -106,37 +106,40 @@ fn prepare(
             ));
         }
     }
-    let object = object.prepare().map_err(|e| {
-        let too_large = (e.raw_os_error() == Some(libc::E2BIG))
-            .then(|| large_key(&bound.manifest, &host.kernel_release()))
-            .flatten();
-        too_large.unwrap_or_else(|| failed("Unknown BPF object load failure", e))
-    })?;
+    shape_keys(bound, &mut object)
+        .map_err(|e| failed("Failed to set the size of a map's keys", e))?;
+    let object = object
+        .prepare()
+        .map_err(|e| failed("Unknown BPF object load failure", e))?;
     if options.debug.libbpf {
         show_libbpf_log(&ffi::take_log());
     }
     Ok(object)
 }
 
-/// The error for a map whose keys are larger than old kernels take (`htab_map_alloc_check` in
-/// kernel/bpf/hashtab.c of Linux 5.10: the size of the BPF stack).
-fn large_key(manifest: &Manifest, release: &str) -> Option<LoadError> {
-    const MAX_KEY: u32 = 512;
-    manifest.maps.iter().find_map(|map| match &map.role {
-        MapRole::Script {
-            name,
-            key: Some(key),
-            ..
-        } if key.size() > MAX_KEY => Some(
-            LoadError::host(format!(
-                "the keys of {name} have {} bytes, and this kernel ({release}) takes at most {MAX_KEY}; \
-                 Linux 6.1 takes larger ones",
-                key.size()
-            ))
-            .hint("a stack of fewer frames makes a smaller key, as in kstack(60)"),
-        ),
-        _ => None,
-    })
+/// Leaves the maps with keys out where the kernel takes large keys; otherwise the maps they are for get
+/// small ones.
+fn shape_keys(bound: &Bound, object: &mut OpenObject) -> std::io::Result<()> {
+    /// Bytes of a hash and of a bucket.
+    const HASH: u32 = 16;
+    const BUCKET: u32 = 8;
+    for map in &bound.manifest.maps {
+        let MapRole::Keys { of } = &map.role else {
+            continue;
+        };
+        let Some(main) = bound.manifest.maps.get(of.0 as usize) else {
+            continue;
+        };
+        if bound.large_map_keys {
+            object.leave_out(&map.symbol)?;
+            continue;
+        }
+        let bucketed = matches!(&main.role, MapRole::Script {
+            value: MapValue::Aggregate(kind), ..
+        } if kind.is_bucketed());
+        object.set_key_size(&main.symbol, HASH + if bucketed { BUCKET } else { 0 })?;
+    }
+    Ok(())
 }
 
 fn show_libbpf_log(log: &[(u32, String)]) {

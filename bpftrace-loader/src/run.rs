@@ -25,6 +25,9 @@ use crate::print::{
 /// Records taken before signals are looked at.
 const RECORDS_PER_TURN: usize = 4096;
 
+/// Bytes of the hash of a key, which is the key of a [`MapRole::Keys`] map.
+const HASH_SIZE: usize = 16;
+
 /// What woke us, in epoll's tokens.
 const RING: u64 = 0;
 const SIGNAL: u64 = 1;
@@ -34,14 +37,26 @@ const TRACED: u64 = 2;
 const NOTIFY_ATTACHED: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
 
 /// The maps of a loaded script.
-struct Maps<'a>(&'a [Option<MapHandle>]);
+struct Maps<'a> {
+    handles: &'a [Option<MapHandle>],
+    manifest: &'a Manifest,
+}
 
-impl Maps<'_> {
-    fn get(&self, map: MapId) -> io::Result<&MapHandle> {
-        self.0
+impl<'a> Maps<'a> {
+    fn get(&self, map: MapId) -> io::Result<&'a MapHandle> {
+        self.handles
             .get(map.0 as usize)
             .and_then(Option::as_ref)
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    /// The map that has the keys of a map whose own are hashes of them.
+    fn keys_of(&self, map: MapId) -> Option<&'a MapHandle> {
+        let keys = find_map(
+            self.manifest,
+            |role| matches!(role, MapRole::Keys { of } if *of == map),
+        )?;
+        self.handles.get(keys).and_then(Option::as_ref)
     }
 }
 
@@ -51,11 +66,29 @@ impl MapReader for Maps<'_> {
         map: MapId,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> io::Result<()> {
-        self.get(map)?.for_each(visit)
+        let handle = self.get(map)?;
+        let Some(keys) = self.keys_of(map) else {
+            return handle.for_each(visit);
+        };
+        let mut outcome = Ok(());
+        handle.for_each(&mut |key, value| {
+            let (hash, bucket) = key.split_at(HASH_SIZE.min(key.len()));
+            match keys.lookup(hash) {
+                Ok(Some(mut full)) => {
+                    full.extend_from_slice(bucket);
+                    visit(&full, value);
+                }
+                // Just being deleted.
+                Ok(None) => {}
+                Err(e) => outcome = Err(e),
+            }
+        })?;
+        outcome
     }
 
     fn clear(&mut self, map: MapId) -> io::Result<()> {
-        self.get(map)?.clear()
+        self.get(map)?.clear()?;
+        self.keys_of(map).map_or(Ok(()), MapHandle::clear)
     }
 
     fn zero(&mut self, map: MapId) -> io::Result<()> {
@@ -292,7 +325,10 @@ pub(crate) fn run(
         .map_err(|e| LoadError::io("Failed to catch signals", &e))?;
     let mut events = Events {
         ring,
-        maps: Maps(&loaded.maps),
+        maps: Maps {
+            handles: &loaded.maps,
+            manifest,
+        },
         printer,
         sink,
         lost: Lost {

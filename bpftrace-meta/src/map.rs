@@ -44,6 +44,14 @@ pub enum MapRole {
         /// Bytes of an entry.
         size: u32,
     },
+    /// The keys of a map of the script, for kernels without [`crate::Feature::LargeMapKeys`]; others do
+    /// without this map. The keys here are 16 bytes, a hash of what the values are: the keys of map
+    /// `of`, padded to 8 bytes and without bucket. Map `of` then has these 16 bytes as its keys
+    /// (followed by the bucket, if it has buckets).
+    Keys {
+        /// The map of the script.
+        of: MapId,
+    },
     /// A map that only BPF programs use.
     Internal,
 }

@@ -52,6 +52,8 @@ pub enum Feature {
     Jiffies64,
     /// `bpf_get_socket_cookie` in tracing programs, 5.12.
     SocketCookie,
+    /// Hash maps whose keys are larger than 512 bytes, 5.11.
+    LargeMapKeys,
 }
 
 impl Feature {
@@ -77,6 +79,7 @@ impl Feature {
             Self::Override => (4, 16),
             Self::TaskFromPid => (6, 2),
             Self::SocketCookie => (5, 12),
+            Self::LargeMapKeys => (5, 11),
         }
     }
 }

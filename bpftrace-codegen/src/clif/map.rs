@@ -1,6 +1,6 @@
 //! Maps of the script.
 
-use bpftrace_meta::{Feature, MapMeta, MapRole, MapSize, MapValue};
+use bpftrace_meta::{Feature, MapId, MapMeta, MapRole, MapSize, MapValue};
 use bpftrace_sema::{Expr, ExprKind, LocalIdx, MapDef, MapIdx, MapKind, Ty, TypedProgram};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AtomicRmwOp, InstBuilder, MemFlagsData, Value, types};
@@ -8,6 +8,7 @@ use cranelift_codegen::ir::{AtomicRmwOp, InstBuilder, MemFlagsData, Value, types
 use super::R;
 use super::func::{FnCx, FunctionSpec, Role, build};
 use super::helper::{Helper, map_type};
+use super::large_key::Key;
 use super::memory::{Access, Addr, Fill};
 use super::place::{is_by_address, scalar_type};
 use super::program::Program;
@@ -18,8 +19,12 @@ use crate::object;
 /// Entries until the loader knows better.
 const DEFAULT_ENTRIES: u32 = 4096;
 
-/// The kernel refuses larger keys in hash maps (`MAX_BPF_STACK` in kernel/bpf/hashtab.c).
-const MAX_KEY_SIZE: u64 = 512;
+/// Kernels without [`Feature::LargeMapKeys`] refuse larger keys in hash maps (`MAX_BPF_STACK` in
+/// kernel/bpf/hashtab.c).
+const MAX_OLD_KEY_SIZE: u64 = 512;
+
+/// Larger keys are refused here.
+const MAX_KEY_SIZE: u64 = 1 << 20;
 
 /// The most values of a histogram's bucket number, plus one.
 fn n_buckets(agg: &bpftrace_meta::AggKind) -> u32 {
@@ -54,7 +59,7 @@ pub(super) fn define(
         (Some(_), false) => plain_key.max(1),
         (Some(_), true) => plain_key.next_multiple_of(8) + 8,
     };
-    if key_size > MAX_KEY_SIZE.max(1 << 20) {
+    if key_size > MAX_KEY_SIZE {
         return Err(unsupported(format!("a map key of {key_size} bytes")));
     }
     let value_size = stored_size(types, &map.value);
@@ -110,6 +115,35 @@ pub(super) fn define(
     Ok((def, meta))
 }
 
+/// The map that holds the keys of a map of the script on kernels that find them too large; `None` when no
+/// kernel does. `main`: the other map, and how many entries it gets.
+pub(super) fn define_keys(
+    program: &TypedProgram,
+    map: &MapDef,
+    of: MapId,
+    main: (&object::MapDef, MapSize),
+) -> Option<(object::MapDef, MapMeta)> {
+    let (main, size) = main;
+    if u64::from(main.key_size) <= MAX_OLD_KEY_SIZE {
+        return None;
+    }
+    let key = map.key.as_ref()?;
+    let key_size = stored_size(&program.types, key).next_multiple_of(8);
+    let kind = match main.map_type {
+        map_type::LRU_HASH | map_type::LRU_PERCPU_HASH => map_type::LRU_HASH,
+        _ => map_type::HASH,
+    };
+    // The kernel knows maps by 15 characters.
+    let symbol = format!("keys_{}_{}", of.0, main.name);
+    let def = object::MapDef::new(&symbol, kind, 16, key_size as u32, main.max_entries);
+    let meta = MapMeta {
+        symbol,
+        role: MapRole::Keys { of },
+        size,
+    };
+    Some((def, meta))
+}
+
 impl<'p> FnCx<'_, 'p> {
     fn map_def(&self, map: MapIdx) -> R<&'p MapDef> {
         match self.m.program.maps.get(map.0 as usize) {
@@ -135,7 +169,10 @@ impl<'p> FnCx<'_, 'p> {
         map: MapIdx,
         key: Option<&Expr>,
         bucket: Option<Value>,
-    ) -> R<Value> {
+    ) -> R<Key> {
+        if let (Some(keys), Some(key)) = (self.m.key_map(map), key) {
+            return self.large_key(keys, key, bucket);
+        }
         let addr = match (key, bucket) {
             (None, None) => Addr::rodata(self.m.zeros(8)?),
             (None, Some(bucket)) => {
@@ -157,11 +194,11 @@ impl<'p> FnCx<'_, 'p> {
             }
         };
         self.map_def(map)?;
-        Ok(self.addr_value(addr))
+        Ok(Key::plain(self.addr_value(addr)))
     }
 
     /// A key in memory, every byte of it defined. What is in memory already is used where it is.
-    fn plain_key(&mut self, key: &Expr) -> R<Addr> {
+    pub(super) fn plain_key(&mut self, key: &Expr) -> R<Addr> {
         let in_place = scalar_type(&key.ty).is_none()
             && matches!(
                 key.kind,
@@ -190,17 +227,24 @@ impl<'p> FnCx<'_, 'p> {
         Ok(dst)
     }
 
-    pub(super) fn lookup(&mut self, map: MapIdx, key: Value) -> R<Value> {
+    pub(super) fn lookup(&mut self, map: MapIdx, key: Key) -> R<Value> {
         let row = self.map_row(map)?;
         let map = self.map_ptr(row);
-        Ok(self.call(Helper::MapLookupElem, &[map, key]))
+        Ok(self.call(Helper::MapLookupElem, &[map, key.at]))
     }
 
     /// Sets an entry, and reports when that fails.
-    pub(super) fn update(&mut self, map: MapIdx, key: Value, value: Addr) -> R<()> {
+    pub(super) fn update(&mut self, map: MapIdx, key: Key, value: Addr) -> R<()> {
         let row = self.map_row(map)?;
-        let (map, value, flags) = (self.map_ptr(row), self.addr_value(value), self.i64(0));
-        let result = self.call(Helper::MapUpdateElem, &[map, key, value, flags]);
+        let update = |cx: &mut Self| {
+            let (map, value, flags) = (cx.map_ptr(row), cx.addr_value(value), cx.i64(0));
+            cx.call(Helper::MapUpdateElem, &[map, key.at, value, flags])
+        };
+        let result = match self.keep_key(map, key)? {
+            None => update(self),
+            // Without its key, nobody would know what the entry is about.
+            Some(failed) => self.choose(failed, types::I64, |_| Ok(failed), |cx| Ok(update(cx)))?,
+        };
         self.check_helper(Helper::MapUpdateElem, result)
     }
 
@@ -213,7 +257,7 @@ impl<'p> FnCx<'_, 'p> {
         let key = self.map_key(map, key, None)?;
         if let Ty::Agg(agg) = &def.value {
             self.require_percpu_lookup();
-            let value = self.merge_aggregate(map, agg, key)?;
+            let value = self.merge_aggregate(map, agg, key.at)?;
             return Ok(self.resize_int(value, clif, false));
         }
         let found = self.lookup(map, key)?;
@@ -361,8 +405,9 @@ impl<'p> FnCx<'_, 'p> {
             return self.delete_buckets(map, key);
         }
         let key = self.map_key(map, key, None)?;
-        let map = self.map_ptr(row);
-        let result = self.call(Helper::MapDeleteElem, &[map, key]);
+        let map_ptr = self.map_ptr(row);
+        let result = self.call(Helper::MapDeleteElem, &[map_ptr, key.at]);
+        self.forget_key(map, key)?;
         if discarded {
             self.check_helper(Helper::MapDeleteElem, result)?;
         }
@@ -389,7 +434,7 @@ impl<'p> FnCx<'_, 'p> {
         self.when(found, false, |cx| match (&ty, scalar_type(&ty)) {
             (Ty::Agg(agg), _) => {
                 cx.require_percpu_lookup();
-                let value = cx.merge_aggregate(map, agg, key)?;
+                let value = cx.merge_aggregate(map, agg, key.at)?;
                 cx.set_local(local, value)
             }
             (_, Some(_)) if is_by_address(&ty) => cx.set_local(local, found),
@@ -456,7 +501,7 @@ impl<'p> FnCx<'_, 'p> {
             Some(key) => u64::from(self.size_of(&key.ty)?.next_multiple_of(8)),
             None => 0,
         };
-        let bucket = Addr::value(key_value, 8).at(size);
+        let bucket = Addr::value(key_value.at, 8).at(size);
         let (head, after) = (self.b.create_block(), self.b.create_block());
         let (counter, deleted) = (
             self.b.declare_var(types::I64),
@@ -468,9 +513,12 @@ impl<'p> FnCx<'_, 'p> {
         self.jump(head, &[]);
         self.b.switch_to_block(head);
         let i = self.b.use_var(counter);
-        self.store(i, bucket);
+        match key_value.bucket {
+            Some(places) => self.set_bucket(places, i)?,
+            None => self.store(i, bucket),
+        }
         let map_ptr = self.map_ptr(row);
-        let result = self.call(Helper::MapDeleteElem, &[map_ptr, key_value]);
+        let result = self.call(Helper::MapDeleteElem, &[map_ptr, key_value.at]);
         let result = self.resize_int(result, types::I32, true);
         let hit = self.is_zero(result);
         let so_far = self.b.use_var(deleted);
@@ -483,6 +531,8 @@ impl<'p> FnCx<'_, 'p> {
         self.brif(more, head, after);
         self.b.seal_block(head);
         self.enter(after);
-        Ok(self.b.use_var(deleted))
+        let deleted = self.b.use_var(deleted);
+        self.forget_key(map, key_value)?;
+        Ok(deleted)
     }
 }

@@ -47,6 +47,7 @@ mod event;
 mod expr;
 mod func;
 mod helper;
+mod large_key;
 mod loops;
 mod map;
 mod memory;

@@ -119,6 +119,8 @@ pub(super) enum Shared {
     Report0,
     /// `(event number, i64): sends a record with one argument`.
     Report1,
+    /// `(key, number of words, where the hash goes)`.
+    HashKey,
     /// `(n, bits) -> bucket` of `hist`.
     HistBucket,
     /// `(map, key) -> sum over all CPUs`.
@@ -140,6 +142,8 @@ pub(crate) struct Module<'p> {
     maps: Vec<MapDef>,
     map_metas: Vec<MapMeta>,
     special_maps: BTreeMap<SpecialMap, u32>,
+    /// Rows of the maps with the keys of a map of the script.
+    key_maps: BTreeMap<u32, u32>,
     rodata: DataSection,
     slots: Vec<HostSlot>,
     constants: BTreeMap<Vec<u8>, u32>,
@@ -178,6 +182,7 @@ impl<'p> Module<'p> {
             maps: Vec::new(),
             map_metas: Vec::new(),
             special_maps: BTreeMap::new(),
+            key_maps: BTreeMap::new(),
             rodata: DataSection::new(DataKind::Rodata, ""),
             slots: Vec::new(),
             constants: BTreeMap::new(),
@@ -204,6 +209,15 @@ impl<'p> Module<'p> {
             let (def, meta) = super::map::define(program, map, &module.maps)?;
             module.maps.push(def);
             module.map_metas.push(meta);
+        }
+        for (row, map) in program.maps.iter().enumerate() {
+            let main = (&module.maps[row], module.map_metas[row].size);
+            let keys = super::map::define_keys(program, map, MapId(row as u32), main);
+            if let Some((def, meta)) = keys {
+                module.key_maps.insert(row as u32, module.maps.len() as u32);
+                module.maps.push(def);
+                module.map_metas.push(meta);
+            }
         }
         Ok(module)
     }
@@ -260,6 +274,16 @@ impl<'p> Module<'p> {
     }
 
     // Maps.
+
+    /// Row of the map with the keys of a map of the script, if those are too large for old kernels.
+    pub(super) fn key_map(&self, map: bpftrace_sema::MapIdx) -> Option<u32> {
+        self.key_maps.get(&map.0).copied()
+    }
+
+    /// Bytes of a key in such a map.
+    pub(super) fn key_map_size(&self, row: u32) -> u32 {
+        self.maps[row as usize].value_size
+    }
 
     pub(super) fn special_map(&mut self, which: SpecialMap) -> u32 {
         if let Some(&row) = self.special_maps.get(&which) {

@@ -255,6 +255,22 @@ impl MapHandle {
     }
 }
 
+/// Whether the kernel makes hash maps with keys of so many bytes.
+pub(crate) fn hash_map_takes_keys_of(bytes: u32) -> bool {
+    // SAFETY: there are no options and the name is NUL-terminated.
+    let fd = unsafe {
+        sys::bpf_map_create(
+            sys::BPF_MAP_TYPE_HASH,
+            c"probe_large_key".as_ptr(),
+            bytes,
+            8,
+            1,
+            std::ptr::null(),
+        )
+    };
+    super::check_fd(fd).is_ok()
+}
+
 impl AsFd for MapHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

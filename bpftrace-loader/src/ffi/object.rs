@@ -121,6 +121,31 @@ impl OpenObject {
         Ok(true)
     }
 
+    /// Sets the size of a map's keys. False when there is no such map.
+    pub(crate) fn set_key_size(&mut self, map: &str, bytes: u32) -> io::Result<bool> {
+        let Some(map) = self.0.map(map)? else {
+            return Ok(false);
+        };
+        // SAFETY: the map belongs to the open object, which is not loaded yet.
+        check(i64::from(unsafe {
+            sys::bpf_map__set_key_size(map.as_ptr(), bytes)
+        }))?;
+        Ok(true)
+    }
+
+    /// Does without a map, which only code that is never reached refers to. False when there is no
+    /// such map.
+    pub(crate) fn leave_out(&mut self, map: &str) -> io::Result<bool> {
+        let Some(map) = self.0.map(map)? else {
+            return Ok(false);
+        };
+        // SAFETY: the map belongs to the open object, which is not loaded yet.
+        check(i64::from(unsafe {
+            sys::bpf_map__set_autocreate(map.as_ptr(), false)
+        }))?;
+        Ok(true)
+    }
+
     /// Changes bytes of a data section such as `.rodata`. False when there is no such section or
     /// the bytes are outside of it.
     pub(crate) fn write_data(
@@ -201,12 +226,16 @@ impl PreparedObject {
         }
     }
 
-    /// A handle on a map; it has a descriptor of its own and may outlive the object.
+    /// A handle on a map, unless it was left out; it has a descriptor of its own and may outlive the object.
     pub(crate) fn map(&self, name: &str, possible_cpus: u32) -> io::Result<Option<MapHandle>> {
         let Some(map) = self.0.map(name)? else {
             return Ok(None);
         };
         let map = map.as_ptr();
+        // SAFETY: the map belongs to the object.
+        if !unsafe { sys::bpf_map__autocreate(map) } {
+            return Ok(None);
+        }
         // SAFETY: the map belongs to the object and was created by `prepare`.
         let (fd, kind, key_size, value_size, max_entries) = unsafe {
             let fd = sys::bpf_map__fd(map);

@@ -7,6 +7,9 @@ use super::LinuxHost;
 use crate::ffi::{self, LoadRequest, ProgramType, attach_type, helper_exists, load_program};
 use crate::host::{BtfEntryKind, Host as _};
 
+/// Bytes of the largest key before [`Feature::LargeMapKeys`] (`MAX_BPF_STACK`).
+const MAX_OLD_KEY: u32 = 512;
+
 /// `r0 = 0; exit`.
 const RETURN_ZERO: [ffi::Insn; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
 
@@ -49,6 +52,7 @@ pub(super) fn probe(feature: Feature, host: &LinuxHost) -> bool {
         Feature::TaskFromPid => kfunc(host, "bpf_task_from_pid"),
         Feature::Jiffies64 => helper(ProgramType::RawTracepoint, sys::BPF_FUNC_jiffies64),
         Feature::SocketCookie => helper_in_fentry_exists(host, sys::BPF_FUNC_get_socket_cookie),
+        Feature::LargeMapKeys => ffi::hash_map_takes_keys_of(MAX_OLD_KEY + 8),
     }
 }
 
