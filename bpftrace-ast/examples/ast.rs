@@ -3,7 +3,6 @@
 
 use bpftrace_ast::diag::render::{Color, render_all};
 use bpftrace_ast::dump::{Spans, dump};
-use bpftrace_ast::node::Item;
 use bpftrace_ast::source::SourceMap;
 
 fn main() -> std::io::Result<()> {
@@ -13,19 +12,7 @@ fn main() -> std::io::Result<()> {
         let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
         let mut map = SourceMap::new();
         let source = map.add(path, text);
-        let (script, mut diagnostics) = bpftrace_ast::parse(source, &map);
-        if diagnostics.is_empty() {
-            let probes = script.items.iter().filter_map(|item| match item {
-                Item::Probe(probe) => Some(probe),
-                _ => None,
-            });
-            let attach_points = probes.flat_map(|probe| &probe.attach_points);
-            diagnostics.extend(
-                attach_points
-                    .filter_map(|point| point.syntax(false).err())
-                    .flatten(),
-            );
-        }
+        let (script, diagnostics) = bpftrace_ast::parse(source, &map);
         match what.as_str() {
             "dump" => print!("{}", dump(&script, Spans::Hidden)),
             "fmt" => print!("{}", bpftrace_ast::print::print(&script, &map)),

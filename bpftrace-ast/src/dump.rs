@@ -166,25 +166,22 @@ impl Dump {
 
     fn attach_point(&mut self, attach_point: &AttachPoint) {
         let mut head = "attach ".to_owned();
-        if let Some(name) = &attach_point.name {
+        let written = &attach_point.written;
+        if let Some(name) = &written.name {
             let _ = write!(head, "{name}=");
         }
-        match attach_point.provider.kind {
+        match written.provider_name() {
             ProviderName::Known(kind) => head.push_str(kind.as_str()),
             ProviderName::Unknown => {
-                let _ = write!(
-                    head,
-                    "unknown {:?}",
-                    attach_point.provider.text.to_display()
-                );
+                let _ = write!(head, "unknown {:?}", written.provider.to_display());
             }
             ProviderName::Wildcard | ProviderName::Hole => {
-                let _ = write!(head, "any {:?}", attach_point.provider.text.to_display());
+                let _ = write!(head, "any {:?}", written.provider.to_display());
             }
         }
         self.node(attach_point.span, head, |dump| {
-            for part in &attach_point.parts {
-                dump.leaf(part.span, format_args!("part {}", part_text(part)));
+            for part in &written.parts {
+                dump.leaf(attach_point.span, format_args!("part {}", part_text(part)));
             }
         });
     }

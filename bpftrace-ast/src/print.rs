@@ -260,7 +260,7 @@ impl Printer<'_> {
             if idx > 0 {
                 self.out.push_str(",\n");
             }
-            self.out.push_str(&attach_point.raw);
+            self.out.push_str(&attach_point.written.raw);
         }
         self.out.push('\n');
         if let Some(predicate) = &probe.predicate {

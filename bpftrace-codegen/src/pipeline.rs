@@ -390,6 +390,7 @@ fn manifest(
         cgroup_filters: program.cgroup_filters.clone(),
         named_params: program.named_params.clone(),
         n_params: program.n_params,
+        typed_params: program.typed_params.clone(),
         requirements: lowered.requirements,
         tracepoint_patches,
         source: lines.finish(),

@@ -8,6 +8,7 @@ mod period;
 mod settings;
 mod sizes;
 mod slots;
+mod targets;
 mod uprobe;
 
 #[cfg(test)]
@@ -15,18 +16,18 @@ mod tests;
 
 use std::path::PathBuf;
 
-use bpftrace_meta::{
-    Artifact, Feature, Manifest, MapRole, MissingProbes, ProbeId, ProbeTarget, ProgramKind,
-    SourceRange,
-};
+use bpftrace_meta::{Artifact, Feature, Manifest, MapRole, ProbeId, ProgramKind, SourceRange};
 
 pub(crate) use expand::not_traceable;
 pub(crate) use settings::Settings;
+pub(crate) use targets::{PROBE_REMOVED, no_attach_points};
+
+use targets::Found;
 
 use crate::error::LoadError;
 use crate::ffi::attach_type;
 use crate::host::{BtfEntry, Host};
-use crate::options::{Mode, RunOptions};
+use crate::options::RunOptions;
 
 /// What binding has to know about this run.
 pub(crate) struct Invocation<'a> {
@@ -196,7 +197,8 @@ pub(crate) fn bind(
     let mut params = params::Params::new(&manifest, invocation.options)?;
     let mut warnings = Vec::new();
 
-    let targets = targets(
+    check_typed_params(&manifest, invocation)?;
+    let targets = targets::find(
         &manifest,
         &settings,
         invocation,
@@ -252,6 +254,21 @@ pub(crate) fn bind(
     })
 }
 
+/// Refuses parameters that the program was not compiled for.
+fn check_typed_params(manifest: &Manifest, invocation: &Invocation<'_>) -> Result<(), LoadError> {
+    for (number, text) in &manifest.typed_params {
+        let at = (*number as usize).checked_sub(1);
+        if at.and_then(|at| invocation.options.params.get(at)) != Some(text) {
+            return Err(LoadError::usage(format!(
+                "positional parameter ${number} has to be '{text}', which the program was compiled \
+                 for"
+            ))
+            .hint("the types of the arguments of an attach point come from it"));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses scripts that this kernel cannot run, before anything else is tried.
 fn check_requirements(
     manifest: &Manifest,
@@ -276,130 +293,6 @@ fn check_requirements(
         )));
     }
     Ok(())
-}
-
-/// Whether a probe takes part in this mode.
-fn takes_part(target: &ProbeTarget, mode: Mode) -> bool {
-    match target {
-        ProbeTarget::Begin | ProbeTarget::End => true,
-        ProbeTarget::Test(_) => mode == Mode::Test,
-        ProbeTarget::Bench(_) => mode == Mode::Bench,
-        _ => mode == Mode::Trace,
-    }
-}
-
-/// A target that was found, and whether it came with others from one wildcard, so that they can
-/// share a link.
-pub(crate) struct Found {
-    pub(crate) target: Target,
-    /// Attach points with the same number may share a link.
-    pub(crate) group: Option<usize>,
-}
-
-/// Finds the targets of all attach points, in the order of the script.
-fn targets(
-    manifest: &Manifest,
-    settings: &Settings,
-    invocation: &Invocation<'_>,
-    params: &mut params::Params<'_>,
-    warnings: &mut Vec<Warning>,
-    host: &dyn Host,
-) -> Result<Vec<Found>, LoadError> {
-    let filter =
-        match &invocation.options.probe_filter {
-            Some(text) => Some(regex_lite::Regex::new(text).map_err(|e| {
-                LoadError::host(format!("Invalid --probe-filter regex '{text}': {e}"))
-            })?),
-            None => None,
-        };
-    let policy = settings.missing_probes();
-    let mut found = Vec::new();
-    let mut errors = Vec::new();
-    let mut group = 0;
-    for (probe_idx, probe) in manifest.probes.iter().enumerate() {
-        let mut wanted = false;
-        let mut n_places = 0;
-        for attach_point in &probe.targets {
-            if !takes_part(attach_point, invocation.options.mode) {
-                continue;
-            }
-            wanted = true;
-            group += 1;
-            let mut notes = Vec::new();
-            let expanded = expand::expand(attach_point, invocation, params, &mut notes, host);
-            if policy != MissingProbes::Ignore {
-                let notes = notes.into_iter();
-                warnings.extend(notes.map(|text| Warning::at(probe.place, text)));
-            }
-            let expanded = match expanded {
-                Ok(expanded) => expanded,
-                Err(e) => {
-                    errors.push(e.at(probe.place, &manifest.source));
-                    // The others may be wrong too, but this one is not missing.
-                    n_places += 1;
-                    continue;
-                }
-            };
-            n_places += expanded.places.len();
-            if expanded.places.is_empty() {
-                let missing = expanded.missing;
-                match policy {
-                    MissingProbes::Error => {
-                        errors.push(LoadError::usage(missing).at(probe.place, &manifest.source))
-                    }
-                    MissingProbes::Warn => {
-                        warnings.push(Warning::at(probe.place, format!("{missing} Skipping.")));
-                    }
-                    MissingProbes::Ignore => {}
-                }
-            }
-            for (name, place) in expanded.places {
-                let name = probe.name.clone().unwrap_or(name);
-                let always = matches!(place, Place::Begin | Place::End | Place::Signal);
-                if let Some(filter) = &filter
-                    && !always
-                    && !filter.is_match(&name)
-                {
-                    continue;
-                }
-                found.push(Found {
-                    target: Target {
-                        probe: ProbeId(probe_idx as u32),
-                        name,
-                        place,
-                    },
-                    group: expanded.shareable.then_some(group),
-                });
-            }
-        }
-        if wanted && n_places == 0 {
-            match policy {
-                MissingProbes::Error => {
-                    errors.push(no_attach_points().at(probe.place, &manifest.source));
-                }
-                MissingProbes::Warn => {
-                    warnings.push(Warning::at(probe.place, PROBE_REMOVED));
-                }
-                MissingProbes::Ignore => {}
-            }
-        }
-    }
-    match LoadError::all(errors) {
-        Some(error) => Err(error),
-        None => Ok(found),
-    }
-}
-
-/// What is said of a probe that nothing is left of.
-pub(crate) const PROBE_REMOVED: &str = "Probe has no valid attach points. It is being removed which \
-                                        may cause issues with program behavior.";
-
-/// As [`PROBE_REMOVED`], where that is not allowed.
-pub(crate) fn no_attach_points() -> LoadError {
-    LoadError::usage(
-        "Probe has no valid attach points. If this is expected, set the 'missing_probes' config \
-         variable to 'warn'.",
-    )
 }
 
 /// Decides which programs are loaded, and how they are attached.

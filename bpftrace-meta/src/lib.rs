@@ -21,6 +21,7 @@ mod format;
 mod map;
 mod perf_event;
 mod probe;
+mod provider;
 mod require;
 mod script;
 mod slot;
@@ -40,6 +41,7 @@ pub use perf_event::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS};
 pub use probe::{
     AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, TextPart, UprobePlace,
 };
+pub use provider::ProviderKind;
 pub use require::{Feature, Requirement};
 pub use script::{
     CompileOptionsMeta, Manifest, NamedParam, ParamKind, ParamValue, PatchSite, ScriptMeta,

@@ -1,12 +1,12 @@
 use serde::{Deserialize, Serialize};
 
-use crate::SourceRange;
+use crate::{ProviderKind, SourceRange};
 
 /// Index of a probe in [`crate::Manifest::probes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProbeId(pub u32);
 
-/// A piece of a text in an attach point.
+/// A piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TextPart {
     /// As written.
@@ -15,7 +15,7 @@ pub enum TextPart {
     Param(u32),
 }
 
-/// A text in an attach point, with its `*` wildcards and the places of positional parameters.
+/// A text that may have positional parameters in it, which the loader puts in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AttachText(pub Vec<TextPart>);
 
@@ -35,14 +35,6 @@ impl AttachText {
             _ => None,
         }
     }
-
-    /// Whether a literal part has a `*`.
-    #[must_use]
-    pub fn has_wildcard(&self) -> bool {
-        self.0
-            .iter()
-            .any(|p| matches!(p, TextPart::Literal(t) if t.contains('*')))
-    }
 }
 
 /// How often a timer fires.
@@ -60,7 +52,7 @@ pub enum UprobePlace {
     /// A function (with wildcards) and a byte offset in it.
     Function {
         /// Name or pattern.
-        name: AttachText,
+        name: String,
         /// `cpp` and the like: match demangled names.
         language: Option<String>,
         /// Bytes from its start.
@@ -79,9 +71,18 @@ pub enum UprobePlace {
     },
 }
 
-/// One attach point as written in the script; wildcards and parameters are resolved on the target.
+/// One attach point; wildcards in its texts (`*`) are looked up on the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeTarget {
+    /// An attach point that can only be read on the target, where its positional parameters are
+    /// known. It counts only if its provider turns out to be this one: there is a program for each
+    /// that the text may name.
+    Written {
+        /// What the program was compiled for.
+        provider: ProviderKind,
+        /// As written, without the user's name for the probe.
+        text: String,
+    },
     /// `begin`: run once before anything is attached.
     Begin,
     /// `end`: run once after everything is detached.
@@ -113,25 +114,25 @@ pub enum ProbeTarget {
     /// `tracepoint:CATEGORY:EVENT`.
     Tracepoint {
         /// Category or pattern.
-        category: AttachText,
+        category: String,
         /// Event or pattern.
-        event: AttachText,
+        event: String,
     },
     /// `rawtracepoint:[MODULE:]NAME`.
     RawTracepoint {
         /// Module or pattern.
-        module: Option<AttachText>,
+        module: Option<String>,
         /// Name or pattern.
-        name: AttachText,
+        name: String,
     },
     /// `kprobe` and `kretprobe` of a function.
     Kprobe {
         /// Whether it is a `kretprobe`.
         ret: bool,
         /// Module or pattern.
-        module: Option<AttachText>,
+        module: Option<String>,
         /// Function or pattern.
-        function: AttachText,
+        function: String,
         /// Bytes from its start.
         offset: u64,
     },
@@ -142,9 +143,9 @@ pub enum ProbeTarget {
         /// Whether it is a `fexit`.
         exit: bool,
         /// Module or pattern.
-        module: Option<AttachText>,
+        module: Option<String>,
         /// Function or pattern.
-        function: AttachText,
+        function: String,
     },
     /// `fentry:bpf:…` and `fexit:bpf:…`: a BPF program.
     FentryBpf {
@@ -153,25 +154,25 @@ pub enum ProbeTarget {
         /// Id of the program.
         prog_id: Option<u32>,
         /// Name or pattern.
-        name: AttachText,
+        name: String,
     },
     /// `uprobe` and `uretprobe`.
     Uprobe {
         /// Whether it is a `uretprobe`.
         ret: bool,
         /// Executable or library, absolute or to be searched; `None`: of the traced process.
-        path: Option<AttachText>,
+        path: Option<String>,
         /// Where in it.
         place: UprobePlace,
     },
     /// `usdt`.
     Usdt {
         /// Executable or library; `None`: of the traced process.
-        path: Option<AttachText>,
+        path: Option<String>,
         /// Provider or pattern.
-        provider: Option<AttachText>,
+        provider: Option<String>,
         /// Name or pattern.
-        name: AttachText,
+        name: String,
     },
     /// `watchpoint:ADDRESS:LENGTH:MODE`.
     Watchpoint {
@@ -189,6 +190,41 @@ pub enum ProbeTarget {
         /// Path to pin it at, relative to `/sys/fs/bpf`.
         pin: Option<String>,
     },
+}
+
+impl ProbeTarget {
+    /// Who provides its events.
+    #[must_use]
+    pub fn provider(&self) -> ProviderKind {
+        let or_return = |ret: bool, with: ProviderKind, without| if ret { with } else { without };
+        match self {
+            Self::Written { provider, .. } => *provider,
+            Self::Begin => ProviderKind::Begin,
+            Self::End => ProviderKind::End,
+            Self::SelfSignal(_) => ProviderKind::SelfProbe,
+            Self::Test(_) => ProviderKind::Test,
+            Self::Bench(_) => ProviderKind::Bench,
+            Self::Interval(_) => ProviderKind::Interval,
+            Self::Profile(_) => ProviderKind::Profile,
+            Self::Software { .. } => ProviderKind::Software,
+            Self::Hardware { .. } => ProviderKind::Hardware,
+            Self::Tracepoint { .. } => ProviderKind::Tracepoint,
+            Self::RawTracepoint { .. } => ProviderKind::Rawtracepoint,
+            Self::Kprobe { ret, .. } => {
+                or_return(*ret, ProviderKind::Kretprobe, ProviderKind::Kprobe)
+            }
+            Self::KprobeAddress(_) => ProviderKind::Kprobe,
+            Self::Fentry { exit, .. } | Self::FentryBpf { exit, .. } => {
+                or_return(*exit, ProviderKind::Fexit, ProviderKind::Fentry)
+            }
+            Self::Uprobe { ret, .. } => {
+                or_return(*ret, ProviderKind::Uretprobe, ProviderKind::Uprobe)
+            }
+            Self::Usdt { .. } => ProviderKind::Usdt,
+            Self::Watchpoint { .. } => ProviderKind::Watchpoint,
+            Self::Iter { .. } => ProviderKind::Iter,
+        }
+    }
 }
 
 /// The kind of BPF program a probe is compiled to; what its context looks like follows from it.

@@ -89,6 +89,8 @@ pub struct Manifest {
     pub named_params: Vec<NamedParam>,
     /// Highest positional parameter the script names; 0 for none.
     pub n_params: u32,
+    /// Positional parameters, by number, that types come from: the program is for these values only.
+    pub typed_params: Vec<(u32, String)>,
     /// Kernel features the script cannot do without.
     pub requirements: Vec<Requirement>,
     /// Tracepoint fields whose place the loader patches into instructions.

@@ -12,7 +12,10 @@ pub struct SemaOptions {
     /// variable is called, `BPFTRACE_MAX_STRLEN`), and value. Keys that only matter at run time are
     /// not looked at.
     pub overrides: Vec<(String, String)>,
-    /// What the positional parameters given on the command line look like, when there are any.
+    /// Positional parameters given on the command line, when there are any. Only the types of the
+    /// arguments of attach points with parameters depend on their values.
+    pub params: Vec<String>,
+    /// What these positional parameters look like.
     /// Parameters beyond these are typed by their use in the script.
     pub param_kinds: Vec<ParamKind>,
 }
@@ -24,6 +27,7 @@ impl SemaOptions {
         Self {
             unsafe_mode: false,
             overrides: Vec::new(),
+            params: Vec::new(),
             param_kinds: Vec::new(),
         }
     }

@@ -31,8 +31,36 @@ pub fn analyze(
     types: &dyn TypeSource,
     options: &SemaOptions,
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
+    let types = Cached::new(types);
+    let mut impossible = units::Impossible::new();
+    let mut first = None;
+    loop {
+        let mut wrong = units::Impossible::new();
+        let result = analyze_without(&impossible, script, sources, &types, options, &mut wrong);
+        let n_before = impossible.len();
+        impossible.extend(wrong);
+        if impossible.len() == n_before {
+            return match result {
+                // What is left may be nothing; then the mistake is why.
+                (None, _) if first.is_some() => (None, first.unwrap_or_default()),
+                result => result,
+            };
+        }
+        first.get_or_insert(result.1);
+    }
+}
+
+/// One attempt, without those alternatives of attach points that are known to be impossible. Those
+/// found to have mistakes in it are added to `wrong`.
+fn analyze_without(
+    impossible: &units::Impossible,
+    script: &Script,
+    sources: &SourceMap,
+    types: &Cached<'_>,
+    options: &SemaOptions,
+    wrong: &mut units::Impossible,
+) -> (Option<TypedProgram>, Vec<Diagnostic>) {
     let mut diags = Vec::new();
-    let types = &Cached::new(types);
 
     // 1. Settings, and what this version does not know.
     let settings = config::read_config(script.config.as_ref(), options, &mut diags);
@@ -48,7 +76,12 @@ pub fn analyze(
             _ => None,
         })
         .collect();
-    let mut units = units::split_probes(&probes, &macros, types, &settings, options, &mut diags);
+    let units::Units {
+        mut units,
+        typed_params,
+    } = units::split_probes(
+        &probes, &macros, types, &settings, options, impossible, &mut diags,
+    );
     let n_probes = units.len();
     units.extend(script.items.iter().filter_map(|item| match item {
         Item::Subprog(function) => Some(units::Unit::of_function(function)),
@@ -60,7 +93,7 @@ pub fn analyze(
     session.c = read_c(script, types, &mut session.imported, &mut diags);
     read_signatures(&mut session, &units, &mut diags);
     decls::declare_maps(script, &mut session.maps, &mut diags);
-    let bodies = infer(&mut session, &units, &mut diags);
+    let bodies = infer(&mut session, &units, &mut diags, wrong);
     decls::check_maps(&session.maps, &mut diags);
 
     let mut diags = without_repetitions(diags);
@@ -70,6 +103,7 @@ pub fn analyze(
 
     // 4. The program, and what the kernel must be able to do for it.
     let mut program = assemble(session, &units, bodies, n_probes);
+    program.typed_params = typed_params.into_iter().collect();
     program.requirements = find_requirements(&program, sources);
     if cfg!(debug_assertions)
         && let Err(message) = crate::verify::verify(&program)
@@ -90,6 +124,7 @@ fn infer<'a>(
     session: &mut Session<'a>,
     units: &[units::Unit<'a>],
     diags: &mut Vec<Diagnostic>,
+    wrong: &mut units::Impossible,
 ) -> Vec<Body> {
     let mut locals: Vec<Locals> = units.iter().map(|_| Locals::default()).collect();
     let mut bodies = Vec::new();
@@ -100,10 +135,18 @@ fn infer<'a>(
         session.tables = Tables::default();
         session.n_expanded = 0;
         number_maps(session);
+        wrong.clear();
         bodies = units
             .iter()
             .zip(&mut locals)
-            .map(|(unit, locals)| lower_unit(session, unit, locals))
+            .map(|(unit, locals)| {
+                let n_before = session.diags.len();
+                let body = lower_unit(session, unit, locals);
+                if unit.is_alternative && has_errors(&session.diags[n_before..]) {
+                    wrong.insert((unit.span, unit.provider));
+                }
+                body
+            })
             .collect();
         if session.changed {
             continue;
@@ -225,6 +268,7 @@ fn assemble(
         cgroup_filters: tables.cgroup_filters,
         named_params: tables.named_params,
         n_params: tables.n_params,
+        typed_params: Vec::new(),
         config: settings.run,
         license: settings.license,
         requirements: Vec::new(),

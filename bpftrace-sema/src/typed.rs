@@ -56,6 +56,8 @@ pub struct TypedProgram {
     pub named_params: Vec<NamedParam>,
     /// Highest positional parameter named; 0 for none.
     pub n_params: u32,
+    /// Positional parameters, by number, whose values types come from: the program is for these only.
+    pub typed_params: Vec<(u32, String)>,
     /// Run-time configuration set by the script.
     pub config: RunConfig,
     /// License of the programs.

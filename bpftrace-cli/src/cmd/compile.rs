@@ -111,6 +111,7 @@ fn sema_options(run: &RunOptions) -> SemaOptions {
     };
     SemaOptions {
         unsafe_mode: run.unsafe_mode,
+        params: run.params.clone(),
         param_kinds: run.params.iter().map(kind).collect(),
         overrides: std::env::vars()
             .filter(|(name, _)| name.starts_with("BPFTRACE_"))

@@ -84,7 +84,7 @@ impl Lister {
                 continue;
             };
             for point in &probe.attach_points {
-                if let Err(message) = self.pattern(&point.raw, &mut out) {
+                if let Err(message) = self.pattern(&point.written.raw, &mut out) {
                     return fail(message);
                 }
             }

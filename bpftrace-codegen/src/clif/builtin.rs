@@ -1,6 +1,6 @@
 //! Builtin variables.
 
-use bpftrace_meta::{Feature, HostValue, ProbeTarget, ProgramKind};
+use bpftrace_meta::{Feature, HostValue, ProbeTarget, ProgramKind, ProviderKind};
 use bpftrace_sema::{Builtin, Clock, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -251,7 +251,7 @@ impl FnCx<'_, '_> {
         if self
             .targets()
             .iter()
-            .any(|target| matches!(target, ProbeTarget::Usdt { .. }))
+            .any(|target| target.provider() == ProviderKind::Usdt)
         {
             return self.unsupported("an argument of a USDT probe");
         }
@@ -280,8 +280,8 @@ impl FnCx<'_, '_> {
     fn is_return_probe(&self) -> bool {
         self.targets().iter().any(|target| {
             matches!(
-                target,
-                ProbeTarget::Kprobe { ret: true, .. } | ProbeTarget::Uprobe { ret: true, .. }
+                target.provider(),
+                ProviderKind::Kretprobe | ProviderKind::Uretprobe
             )
         })
     }

@@ -199,6 +199,10 @@ fn program_name(probe: &Probe, index: usize) -> String {
         (Some(name), _) => name.clone(),
         (None, None) => "probe".to_owned(),
         (None, Some(target)) => match target {
+            T::Written { provider, text } => {
+                let rest = text.split_once(':').map_or("", |(_, rest)| rest);
+                format!("{}_{rest}", provider.as_str())
+            }
             T::Begin => "begin".to_owned(),
             T::End => "end".to_owned(),
             T::SelfSignal(name) => format!("self_{name}"),
@@ -208,32 +212,20 @@ fn program_name(probe: &Probe, index: usize) -> String {
             T::Profile(_) => "profile".to_owned(),
             T::Software { event, .. } => format!("software_{event}"),
             T::Hardware { event, .. } => format!("hardware_{event}"),
-            T::Tracepoint { event, .. } => format!("tracepoint_{}", text_of(event)),
-            T::RawTracepoint { name, .. } => format!("rawtracepoint_{}", text_of(name)),
+            T::Tracepoint { event, .. } => format!("tracepoint_{}", event),
+            T::RawTracepoint { name, .. } => format!("rawtracepoint_{}", name),
             T::Kprobe { ret, function, .. } => {
-                format!(
-                    "{}_{}",
-                    if *ret { "kretprobe" } else { "kprobe" },
-                    text_of(function)
-                )
+                format!("{}_{}", if *ret { "kretprobe" } else { "kprobe" }, function)
             }
             T::KprobeAddress(_) => "kprobe".to_owned(),
             T::Fentry { exit, function, .. } => {
-                format!(
-                    "{}_{}",
-                    if *exit { "fexit" } else { "fentry" },
-                    text_of(function)
-                )
+                format!("{}_{}", if *exit { "fexit" } else { "fentry" }, function)
             }
             T::FentryBpf { exit, name, .. } => {
-                format!(
-                    "{}_{}",
-                    if *exit { "fexit" } else { "fentry" },
-                    text_of(name)
-                )
+                format!("{}_{}", if *exit { "fexit" } else { "fentry" }, name)
             }
             T::Uprobe { ret, .. } => (if *ret { "uretprobe" } else { "uprobe" }).to_owned(),
-            T::Usdt { name, .. } => format!("usdt_{}", text_of(name)),
+            T::Usdt { name, .. } => format!("usdt_{}", name),
             T::Watchpoint { .. } => "watchpoint".to_owned(),
             T::Iter { name, .. } => format!("iter_{name}"),
         },
@@ -241,17 +233,6 @@ fn program_name(probe: &Probe, index: usize) -> String {
     let mut name = identifier(&text);
     name.truncate(64);
     format!("{name}_{}", index + 1)
-}
-
-fn text_of(text: &bpftrace_meta::AttachText) -> String {
-    let mut out = String::new();
-    for part in &text.0 {
-        match part {
-            bpftrace_meta::TextPart::Literal(literal) => out.push_str(literal),
-            bpftrace_meta::TextPart::Param(n) => out.push_str(&format!("_{n}")),
-        }
-    }
-    out
 }
 
 impl FnCx<'_, '_> {

@@ -1,6 +1,7 @@
 use bpftrace_meta::{
-    Feature, HARDWARE_EVENTS, PerfEvent, ProbeTarget, SOFTWARE_EVENTS, wildcard_match,
+    Feature, HARDWARE_EVENTS, PerfEvent, ProbeTarget, ProviderKind, SOFTWARE_EVENTS, wildcard_match,
 };
+use bpftrace_notation::{AttachPoint, ProviderName, Reading};
 
 use super::params::Params;
 use super::slots::has_feature;
@@ -40,15 +41,81 @@ impl Expanded {
     }
 }
 
+/// An attach point as it turns out to be on this machine.
+pub(super) enum Read {
+    /// One thing, or all that a pattern matches.
+    One(ProbeTarget),
+    /// What a pattern of providers means to one of them; it need not match anything.
+    OneOfSeveral(ProbeTarget),
+    /// It does not name the provider that the program is for.
+    Other,
+}
+
+/// Reads an attach point with the parameters of this invocation.
+pub(super) fn read(
+    target: &ProbeTarget,
+    invocation: &Invocation<'_>,
+    params: &mut Params<'_>,
+) -> Result<Read, LoadError> {
+    let ProbeTarget::Written { provider, text } = target else {
+        return Ok(Read::One(target.clone()));
+    };
+    let (point, _) = AttachPoint::parse(text);
+    let (point, wrong) = point.fill(&mut |number| {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        params.positional(number).to_owned()
+    });
+    if let Some(wrong) = wrong.into_iter().next() {
+        return Err(LoadError::usage(wrong));
+    }
+    let how = Reading {
+        process_given: invocation.traced_pid().is_some(),
+        unsafe_mode: invocation.options.unsafe_mode,
+    };
+    if point.provider_name() == ProviderName::Wildcard {
+        let in_processes = how.process_given
+            || point
+                .parts
+                .first()
+                .is_some_and(|p| p.to_display().contains('/'));
+        let meant = ProviderKind::of_pattern(in_processes).contains(provider)
+            && wildcard_match(&point.provider.to_display(), provider.as_str());
+        // A provider that can make nothing of the rest is not meant.
+        return Ok(match point.read(*provider, how) {
+            Ok(target) if meant => Read::OneOfSeveral(target),
+            _ => Read::Other,
+        });
+    }
+    let usage = |wrong: bpftrace_notation::Wrong| {
+        let error = LoadError::usage(wrong.message);
+        match wrong.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    };
+    match point.known_provider() {
+        Ok(known) if known == *provider => {}
+        Ok(_) => return Ok(Read::Other),
+        Err(wrong) => return Err(usage(wrong)),
+    }
+    match point.read(*provider, how) {
+        Ok(target) => Ok(Read::One(target)),
+        Err(wrong) => Err(LoadError::all(wrong.into_iter().map(usage).collect())
+            .unwrap_or_else(|| LoadError::usage(format!("cannot read attach point {text}")))),
+    }
+}
+
 /// Finds the targets of an attach point.
 pub(super) fn expand(
     target: &ProbeTarget,
     invocation: &Invocation<'_>,
-    params: &mut Params<'_>,
     warnings: &mut Vec<String>,
     host: &dyn Host,
 ) -> Result<Expanded, LoadError> {
     match target {
+        ProbeTarget::Written { text, .. } => {
+            Err(LoadError::usage(format!("cannot read attach point {text}")))
+        }
         ProbeTarget::Begin => Ok(Expanded::one("begin".into(), Place::Begin)),
         ProbeTarget::End => Ok(Expanded::one("end".into(), Place::End)),
         ProbeTarget::SelfSignal(signal) => Ok(Expanded::one(
@@ -88,12 +155,9 @@ pub(super) fn expand(
             event,
             *count,
         ),
-        ProbeTarget::Tracepoint { category, event } => {
-            tracepoints(&params.fill(category), &params.fill(event), host)
-        }
+        ProbeTarget::Tracepoint { category, event } => tracepoints(category, event, host),
         ProbeTarget::RawTracepoint { module, name } => {
-            let module = module.as_ref().map(|module| params.fill(module));
-            raw_tracepoints(module.as_deref(), &params.fill(name), host)
+            raw_tracepoints(module.as_deref(), name, host)
         }
         ProbeTarget::Kprobe {
             ret,
@@ -101,11 +165,10 @@ pub(super) fn expand(
             function,
             offset,
         } => {
-            let module = module.as_ref().map(|module| params.fill(module));
             let function = KprobeFunction {
                 ret: *ret,
-                module,
-                name: params.fill(function),
+                module: module.clone(),
+                name: function.clone(),
                 offset: *offset,
             };
             kprobes(function, invocation, warnings, host)
@@ -118,25 +181,13 @@ pub(super) fn expand(
             exit,
             module,
             function,
-        } => {
-            let module = module.as_ref().map(|module| params.fill(module));
-            fentries(*exit, module.as_deref(), &params.fill(function), host)
-        }
+        } => fentries(*exit, module.as_deref(), function, host),
         ProbeTarget::FentryBpf { exit, .. } => Err(LoadError::usage(format!(
             "{}:bpf is not supported yet",
             if *exit { "fexit" } else { "fentry" }
         ))),
         ProbeTarget::Uprobe { ret, path, place } => {
-            let path = path.as_ref().map(|path| params.fill(path));
-            uprobe::uprobes(
-                *ret,
-                path.as_deref(),
-                place,
-                invocation,
-                params,
-                warnings,
-                host,
-            )
+            uprobe::uprobes(*ret, path.as_deref(), place, invocation, warnings, host)
         }
         ProbeTarget::Usdt { .. } => Err(LoadError::usage("usdt probes are not supported yet")),
         ProbeTarget::Watchpoint {

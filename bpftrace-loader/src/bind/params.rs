@@ -69,7 +69,8 @@ impl<'a> Params<'a> {
         self.positional.len() as u64
     }
 
-    fn positional(&mut self, index: u32) -> &'a str {
+    /// `$index`, or nothing; what is not given is remembered.
+    pub(super) fn positional(&mut self, index: u32) -> &'a str {
         let text = (index as usize)
             .checked_sub(1)
             .and_then(|i| self.positional.get(i))

@@ -1,9 +1,9 @@
 //! Binding against a machine that is made up.
 
 use bpftrace_meta::{
-    Artifact, AttachText, CompileOptionsMeta, Feature, HostSlot, HostValue, Manifest, MapMeta,
-    MapRole, MapSize, MissingProbes, NamedParam, ParamKind, ParamValue, Period, ProbeMeta,
-    ProbeTarget, ProgramKind, RunConfig, ScriptMeta, SlotType, SourceMeta, SourceRange, TextPart,
+    Artifact, CompileOptionsMeta, Feature, HostSlot, HostValue, Manifest, MapMeta, MapRole,
+    MapSize, MissingProbes, NamedParam, ParamKind, ParamValue, Period, ProbeMeta, ProbeTarget,
+    ProgramKind, ProviderKind, RunConfig, ScriptMeta, SlotType, SourceMeta, SourceRange,
     UprobePlace,
 };
 
@@ -61,6 +61,7 @@ fn manifest() -> Manifest {
         time_formats: Vec::new(),
         cgroup_filters: Vec::new(),
         named_params: Vec::new(),
+        typed_params: Vec::new(),
         n_params: 0,
         requirements: Vec::new(),
         tracepoint_patches: Vec::new(),
@@ -107,8 +108,8 @@ fn texts(bound: &Bound) -> Vec<&str> {
 fn kprobe(module: Option<&str>, function: &str) -> ProbeTarget {
     ProbeTarget::Kprobe {
         ret: false,
-        module: module.map(AttachText::literal),
-        function: AttachText::literal(function),
+        module: module.map(str::to_owned),
+        function: function.to_owned(),
         offset: 0,
     }
 }
@@ -220,19 +221,98 @@ fn modules_have_to_be_loaded() {
     );
 }
 
+fn written(provider: ProviderKind, text: &str) -> ProbeTarget {
+    ProbeTarget::Written {
+        provider,
+        text: text.to_owned(),
+    }
+}
+
 #[test]
 fn parameters_are_filled_in() {
-    let target = ProbeTarget::Kprobe {
-        ret: true,
-        module: None,
-        function: AttachText(vec![TextPart::Literal("vfs_".into()), TextPart::Param(1)]),
-        offset: 0,
+    let mut options = options();
+    options.params = vec!["read".into(), "k".into()];
+    for text in ["kprobe:vfs_$1", "$2:vfs_$1"] {
+        let targets = vec![written(ProviderKind::Kprobe, text)];
+        let bound = bound(one_probe(ProgramKind::Kprobe, targets), &options, &kernel()).unwrap();
+        assert_eq!(names(&bound), ["kprobe:vfs_read"]);
+    }
+    // A parameter may bring more than a name.
+    options.params = vec!["kretprobe:vfs_read".into()];
+    let targets = vec![written(ProviderKind::Kretprobe, "$1")];
+    let bound = bound(one_probe(ProgramKind::Kprobe, targets), &options, &kernel()).unwrap();
+    assert_eq!(names(&bound), ["kretprobe:vfs_read"]);
+}
+
+#[test]
+fn of_several_programs_for_an_attach_point_one_is_taken() {
+    let script = || {
+        let mut script = one_probe(
+            ProgramKind::Tracepoint,
+            vec![written(ProviderKind::Tracepoint, "$1:$2")],
+        );
+        let mut other = script.probes[0].clone();
+        other.kind = ProgramKind::Kprobe;
+        other.targets = vec![written(ProviderKind::Kprobe, "$1:$2")];
+        script.probes.push(other);
+        script
     };
     let mut options = options();
-    options.params = vec!["read".into()];
-    let script = one_probe(ProgramKind::Kprobe, vec![target]);
-    let bound = bound(script, &options, &kernel()).unwrap();
-    assert_eq!(names(&bound), ["kretprobe:vfs_read"]);
+    options.params = vec!["kprobe".into(), "vfs_read".into()];
+    assert_eq!(
+        names(&bound(script(), &options, &kernel()).unwrap()),
+        ["kprobe:vfs_read"]
+    );
+    let mut failing = |first: &str, second: &str| {
+        options.params = vec![first.into(), second.into()];
+        let error = bound(script(), &options, &kernel()).unwrap_err();
+        error.summary().to_owned()
+    };
+    assert_eq!(
+        failing("software", "faults"),
+        "software:faults: the body is not possible for software probes"
+    );
+    assert_eq!(failing("nothing", "x"), "Invalid probe type: nothing");
+    assert_eq!(
+        failing("kprobe", ""),
+        "kprobes should be attached to a function or an address"
+    );
+}
+
+#[test]
+fn a_pattern_of_providers_takes_those_that_match() {
+    let script = |text: &str| {
+        let mut script = one_probe(
+            ProgramKind::Tracepoint,
+            vec![written(ProviderKind::Tracepoint, text)],
+        );
+        let mut other = script.probes[0].clone();
+        other.kind = ProgramKind::Kprobe;
+        other.targets = vec![written(ProviderKind::Kprobe, text)];
+        script.probes.push(other);
+        script
+    };
+    let found = bound(script("*:vfs_read"), &options(), &kernel()).unwrap();
+    assert_eq!(names(&found), ["kprobe:vfs_read"]);
+    let error = bound(script("*:nothing_*"), &options(), &kernel()).unwrap_err();
+    assert_eq!(error.summary(), "No matches for *:nothing_*.");
+}
+
+#[test]
+fn parameters_that_types_come_from_are_fixed() {
+    let script = || {
+        let mut script = one_probe(ProgramKind::Kprobe, vec![kprobe(None, "vfs_read")]);
+        script.typed_params = vec![(1, "vfs_read".into())];
+        script
+    };
+    let mut options = options();
+    let error = bound(script(), &options, &kernel()).unwrap_err();
+    assert_eq!(
+        error.summary(),
+        "positional parameter $1 has to be 'vfs_read', which the program was compiled for"
+    );
+    options.params = vec!["vfs_read".into()];
+    assert!(bound(script(), &options, &kernel()).is_ok());
 }
 
 #[test]
@@ -498,8 +578,8 @@ fn fentry_is_loaded_once_for_each_function() {
     ];
     let target = |module: Option<&str>, function: &str| ProbeTarget::Fentry {
         exit: true,
-        module: module.map(AttachText::literal),
-        function: AttachText::literal(function),
+        module: module.map(str::to_owned),
+        function: function.to_owned(),
     };
     let script = one_probe(
         ProgramKind::Fexit,
@@ -567,14 +647,14 @@ fn uprobes_go_to_offsets_in_the_file() {
             ProgramKind::Uprobe,
             vec![ProbeTarget::Uprobe {
                 ret: false,
-                path: Some(AttachText::literal(path)),
+                path: Some(path.to_owned()),
                 place,
             }],
         );
         bound(script, &options(), &host)
     };
     let place = |name: &str, language: Option<&str>, offset| UprobePlace::Function {
-        name: AttachText::literal(name),
+        name: name.to_owned(),
         language: language.map(str::to_owned),
         offset,
     };

@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use bpftrace_meta::{Feature, UprobePlace, wildcard_match};
 
 use super::expand::{Expanded, is_pattern};
-use super::params::Params;
 use super::slots::has_feature;
 use super::{Invocation, Place};
 use crate::error::LoadError;
@@ -15,7 +14,6 @@ pub(super) fn uprobes(
     path: Option<&str>,
     place: &UprobePlace,
     invocation: &Invocation<'_>,
-    params: &mut Params<'_>,
     warnings: &mut Vec<String>,
     host: &dyn Host,
 ) -> Result<Expanded, LoadError> {
@@ -23,7 +21,7 @@ pub(super) fn uprobes(
     let files = files(provider, path, invocation, warnings, host)?;
     let pattern_path = path.is_none_or(is_pattern);
     let function = match place {
-        UprobePlace::Function { name, .. } => params.fill(name),
+        UprobePlace::Function { name, .. } => name.clone(),
         UprobePlace::Address(address) => address.to_string(),
         UprobePlace::SourceLine { .. } => {
             return Err(LoadError::usage(

@@ -10,8 +10,8 @@ use bpftrace_loader::options::{DebugStages, Mode, Warnings};
 use bpftrace_loader::print::CaptureSink;
 use bpftrace_loader::{Exit, Host as _, LinuxHost, LoadError, RunOptions, start};
 use bpftrace_meta::{
-    AttachText, Feature, HostValue, MissingProbes, ParamKind, Period, ProbeTarget, ProgramKind,
-    Requirement, SourceRange, UprobePlace,
+    Feature, HostValue, MissingProbes, ParamKind, Period, ProbeTarget, ProgramKind, Requirement,
+    SourceRange, UprobePlace,
 };
 use script::{ScriptBuilder, Step};
 
@@ -172,7 +172,7 @@ fn fentry_of_several_functions_tells_which_one_fired() {
             vec![ProbeTarget::Fentry {
                 exit: false,
                 module: None,
-                function: AttachText::literal("hrtimer_nano*ep"),
+                function: "hrtimer_nano*ep".to_owned(),
             }],
             &[Step::OnlyPid(pid), step, Step::Exit(0)],
         );
@@ -220,9 +220,9 @@ fn uprobes_by_pattern_one_by_one_and_in_one_link() {
             ProgramKind::Uprobe,
             vec![ProbeTarget::Uprobe {
                 ret: false,
-                path: Some(AttachText::literal(&path.to_string_lossy())),
+                path: Some(path.to_string_lossy().into_owned()),
                 place: UprobePlace::Function {
-                    name: AttachText::literal("*probed_by_the_session_test*"),
+                    name: "*probed_by_the_session_test*".to_owned(),
                     language: None,
                     offset: 0,
                 },
@@ -389,9 +389,9 @@ fn missing_targets_follow_the_policy() {
             ProgramKind::Uprobe,
             vec![ProbeTarget::Uprobe {
                 ret: false,
-                path: Some(AttachText::literal("/bin/sh")),
+                path: Some("/bin/sh".to_owned()),
                 place: UprobePlace::Function {
-                    name: AttachText::literal("no_such_function"),
+                    name: "no_such_function".to_owned(),
                     language: None,
                     offset: 0,
                 },
@@ -432,8 +432,8 @@ fn tracepoints_by_pattern() {
     script.probe(
         ProgramKind::Tracepoint,
         vec![ProbeTarget::Tracepoint {
-            category: AttachText::literal("sched"),
-            event: AttachText::literal("sched_*ing"),
+            category: "sched".to_owned(),
+            event: "sched_*ing".to_owned(),
         }],
         &[Step::OnlyPid(pid), Step::PrintPatchedName, Step::Exit(0)],
     );
@@ -510,7 +510,7 @@ fn kprobe(ret: bool, function: &str, offset: u64) -> ProbeTarget {
     ProbeTarget::Kprobe {
         ret,
         module: None,
-        function: AttachText::literal(function),
+        function: function.to_owned(),
         offset,
     }
 }

@@ -97,6 +97,7 @@ impl ScriptBuilder {
             time_formats: Vec::new(),
             cgroup_filters: Vec::new(),
             named_params: Vec::new(),
+            typed_params: Vec::new(),
             n_params: 0,
             requirements: Vec::new(),
             tracepoint_patches: Vec::new(),

@@ -301,8 +301,7 @@ impl Lowerer<'_, '_> {
             _ => {
                 let is_exit = self.unit.targets.iter().any(|target| {
                     matches!(target, ProbeTarget::Tracepoint { category, event }
-                        if category.as_literal() == Some("syscalls")
-                            && event.as_literal().is_some_and(|e| e.starts_with("sys_exit")))
+                        if category == "syscalls" && event.starts_with("sys_exit"))
                 });
                 let mut message = "The retval builtin can only be used with 'kretprobe' and \
                                    'uretprobe' and 'fentry' probes"

@@ -557,11 +557,8 @@ impl Lowerer<'_, '_> {
         let Some(name) = self.literal_arg(call, 0) else {
             return Val::unknown(span);
         };
-        let path = self.unit.targets.iter().find_map(|target| match target {
-            bpftrace_meta::ProbeTarget::Uprobe { path, .. }
-            | bpftrace_meta::ProbeTarget::Usdt { path, .. } => path.clone(),
-            _ => None,
-        });
+        let targets = &self.unit.targets;
+        let path = targets.iter().find_map(crate::pass::attach::user_path);
         let Some(path) = path else {
             return self.unsupported(span, "uaddr() in probes without a path");
         };

@@ -1,15 +1,13 @@
-//! Attach points as written to what the loader attaches to. Wildcards and positional parameters
-//! stay in the texts: they are looked up where the program starts.
+//! Attach points as written to what the loader attaches to. Wildcards stay in the texts; what has
+//! positional parameters in it stays as written. Both are looked up where the program starts.
 
-use bpftrace_ast::attach::{
-    AttachPoint, AttachSyntax, Location, Number, Piece, ProviderKind, ProviderName, Text, TimeUnit,
-    Timer,
-};
+use bpftrace_ast::attach::{AttachPoint, ProviderKind, ProviderName, Wrong};
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::source::Span;
-use bpftrace_meta::{AttachText, Period, ProbeTarget, ProgramKind, TextPart, UprobePlace};
+use bpftrace_meta::{AttachText, ProbeTarget, ProgramKind, TextPart, wildcard_match};
+use bpftrace_notation::{Piece, Reading};
 
-use crate::{Mem, codes};
+use crate::{Mem, SemaOptions, codes};
 
 /// One attach point, resolved as far as the script alone allows.
 #[derive(Clone, Debug)]
@@ -24,402 +22,174 @@ pub(crate) struct Point {
     pub(crate) provider: ProviderKind,
     /// The user's name for the probe.
     pub(crate) name: Option<String>,
+    /// What the attach point says with the positional parameters that were given to the compiler,
+    /// where the target is kept as written. The types of arguments may depend on it.
+    pub(crate) filled: Option<Filled>,
+    /// Whether it is one of several programs for one attach point, of which the loader takes those
+    /// that the attach point turns out to name.
+    pub(crate) is_alternative: bool,
 }
 
-/// Names and aliases of software events.
-const SOFTWARE_EVENTS: &[&str] = &[
-    "alignment-faults",
-    "bpf-output",
-    "context-switches",
-    "cs",
-    "cpu-clock",
-    "cpu",
-    "cpu-migrations",
-    "dummy",
-    "emulation-faults",
-    "major-faults",
-    "minor-faults",
-    "page-faults",
-    "faults",
-    "task-clock",
-];
+/// An attach point with its parameters put in.
+#[derive(Clone, Debug)]
+pub(crate) struct Filled {
+    /// What to attach to.
+    pub(crate) target: ProbeTarget,
+    /// The parameters that were put in, with their numbers.
+    pub(crate) params: Vec<(u32, String)>,
+}
 
-/// Names and aliases of hardware events.
-const HARDWARE_EVENTS: &[&str] = &[
-    "backend-stalls",
-    "branch-instructions",
-    "branches",
-    "branch-misses",
-    "bus-cycles",
-    "cache-misses",
-    "cache-references",
-    "cpu-cycles",
-    "cycles",
-    "frontend-stalls",
-    "instructions",
-    "ref-cycles",
-];
-
-/// Resolves one attach point; `None` with diagnostics when that fails.
+/// Resolves one attach point, into one for each provider that it may turn out to name. When there
+/// is none, the diagnostics say why.
 pub(crate) fn resolve(
     point: &AttachPoint,
-    unsafe_mode: bool,
+    options: &SemaOptions,
     diags: &mut Vec<Diagnostic>,
-) -> Option<Point> {
-    if point.provider.kind == ProviderName::Wildcard || point.provider.kind == ProviderName::Hole {
-        diags.push(
-            Diagnostic::error(
-                codes::UNSUPPORTED,
-                point.span,
-                "patterns and parameters as probe type are not supported yet",
-            )
-            .with_hint("Write one attach point for each probe type."),
-        );
-        return None;
-    }
-    // Whether a process is given is known at start only; the loader complains when it needs one.
-    let syntax = match point.syntax(true) {
-        Ok(syntax) => syntax,
-        Err(errors) => {
-            diags.extend(errors);
-            return None;
-        }
+) -> Vec<Point> {
+    let written = &point.written;
+    let how = Reading {
+        // Known at start only; the loader complains when it needs one.
+        process_given: true,
+        unsafe_mode: options.unsafe_mode,
     };
-    let resolver = Resolver {
+    let mut report = |wrong: Vec<Wrong>| {
+        diags.extend(wrong.into_iter().map(|wrong| {
+            let code = if wrong.needs_unsafe {
+                codes::UNSAFE
+            } else {
+                codes::ATTACH_POINT
+            };
+            let diag = Diagnostic::error(code, point.span, wrong.message);
+            match wrong.hint {
+                Some(hint) => diag.with_hint(hint),
+                None => diag,
+            }
+        }));
+        Vec::new()
+    };
+    let resolved = |provider: ProviderKind, target, filled| Point {
         span: point.span,
-        unsafe_mode,
+        target,
+        kind: provider.program_kind(),
+        provider,
+        name: written.name.clone(),
+        filled,
+        is_alternative: false,
     };
-    match resolver.target(&syntax) {
-        Ok((target, kind, provider)) => Some(Point {
-            span: point.span,
-            target,
-            kind,
-            provider,
-            name: point.name.clone(),
-        }),
-        Err(diag) => {
-            diags.push(*diag);
-            None
-        }
-    }
-}
-
-struct Resolver {
-    span: Span,
-    unsafe_mode: bool,
-}
-
-type Resolved<T> = Result<T, Box<Diagnostic>>;
-
-impl Resolver {
-    fn error<T>(&self, message: impl Into<String>) -> Resolved<T> {
-        Err(Box::new(Diagnostic::error(
-            codes::ATTACH_POINT,
-            self.span,
-            message,
-        )))
-    }
-
-    /// A number that must be known now.
-    fn number(&self, number: &Number) -> Resolved<u64> {
-        match number {
-            Number::Known(n) => Ok(*n),
-            Number::Hole(text) => Err(Box::new(Diagnostic::error(
-                codes::UNSUPPORTED,
-                self.span,
-                format!(
-                    "a positional parameter as a number of an attach point is not supported yet: {}",
-                    text.to_display()
-                ),
-            ))),
-        }
-    }
-
-    /// A text that must be known now.
-    fn word<'a>(&self, text: &'a Text) -> Resolved<&'a str> {
-        match text.as_str() {
-            Some(word) => Ok(word),
-            None => Err(Box::new(Diagnostic::error(
-                codes::UNSUPPORTED,
-                self.span,
-                format!(
-                    "a positional parameter is not supported here yet: {}",
-                    text.to_display()
-                ),
-            ))),
-        }
-    }
-
-    fn target(&self, syntax: &AttachSyntax) -> Resolved<(ProbeTarget, ProgramKind, ProviderKind)> {
-        use ProgramKind as K;
-        use ProviderKind as P;
-        Ok(match syntax {
-            AttachSyntax::Begin => (ProbeTarget::Begin, K::RawTracepointRun, P::Begin),
-            AttachSyntax::End => (ProbeTarget::End, K::RawTracepointRun, P::End),
-            AttachSyntax::SelfSignal { signal } => (
-                ProbeTarget::SelfSignal(self.word(signal)?.to_owned()),
-                K::RawTracepointRun,
-                P::SelfProbe,
-            ),
-            AttachSyntax::Test { name } => (
-                ProbeTarget::Test(self.word(name)?.to_owned()),
-                K::Xdp,
-                P::Test,
-            ),
-            AttachSyntax::Bench { name } => (
-                ProbeTarget::Bench(self.word(name)?.to_owned()),
-                K::Xdp,
-                P::Bench,
-            ),
-            AttachSyntax::Interval(timer) => (
-                ProbeTarget::Interval(self.period(timer)?),
-                K::PerfEvent,
-                P::Interval,
-            ),
-            AttachSyntax::Profile(timer) => (
-                ProbeTarget::Profile(self.period(timer)?),
-                K::PerfEvent,
-                P::Profile,
-            ),
-            AttachSyntax::Software { event, count } => {
-                let event = self.word(event)?;
-                if !SOFTWARE_EVENTS.contains(&event) {
-                    return self.error(format!("{event} is not a software probe"));
-                }
-                let count = count.as_ref().map_or(Ok(0), |count| self.number(count))?;
-                let event = event.to_owned();
-                (
-                    ProbeTarget::Software { event, count },
-                    K::PerfEvent,
-                    P::Software,
-                )
-            }
-            AttachSyntax::Hardware { event, count } => {
-                let event = self.word(event)?;
-                if !HARDWARE_EVENTS.contains(&event) {
-                    return self.error(format!("{event} is not a hardware probe"));
-                }
-                let count = count.as_ref().map_or(Ok(0), |count| self.number(count))?;
-                let event = event.to_owned();
-                (
-                    ProbeTarget::Hardware { event, count },
-                    K::PerfEvent,
-                    P::Hardware,
-                )
-            }
-            AttachSyntax::Tracepoint { category, event } => (
-                ProbeTarget::Tracepoint {
-                    category: attach_text(category),
-                    event: attach_text(event),
-                },
-                K::Tracepoint,
-                P::Tracepoint,
-            ),
-            AttachSyntax::Rawtracepoint { module, name } => (
-                ProbeTarget::RawTracepoint {
-                    module: module.as_ref().map(attach_text),
-                    name: attach_text(name),
-                },
-                K::TpBtf,
-                P::Rawtracepoint,
-            ),
-            AttachSyntax::Kprobe {
-                is_return,
-                module,
-                location,
-            } => {
-                let provider = if *is_return { P::Kretprobe } else { P::Kprobe };
-                let target = match location {
-                    Location::Function { func, offset } => ProbeTarget::Kprobe {
-                        ret: *is_return,
-                        module: module.as_ref().map(attach_text),
-                        function: attach_text(func),
-                        offset: offset
-                            .as_ref()
-                            .map_or(Ok(0), |offset| self.number(offset))?,
-                    },
-                    Location::Address(_) if !self.unsafe_mode => {
-                        return Err(Box::new(Diagnostic::error(
-                            codes::UNSAFE,
-                            self.span,
-                            "Probing by address requires --unsafe",
-                        )));
-                    }
-                    Location::Address(address) => ProbeTarget::KprobeAddress(*address),
-                    Location::Source { .. } => {
-                        return self.error("kprobes have no source locations");
-                    }
-                };
-                (target, K::Kprobe, provider)
-            }
-            AttachSyntax::Uprobe {
-                is_return,
-                path,
-                lang,
-                location,
-            } => {
-                let provider = if *is_return { P::Uretprobe } else { P::Uprobe };
-                let place = match location {
-                    Location::Function { func, offset } => {
-                        let offset = offset
-                            .as_ref()
-                            .map_or(Ok(0), |offset| self.number(offset))?;
-                        if *is_return && offset != 0 {
-                            return self
-                                .error("uretprobes can not be attached to a function offset");
-                        }
-                        let language = lang.as_ref().map(|lang| self.word(lang)).transpose()?;
-                        UprobePlace::Function {
-                            name: attach_text(func),
-                            language: language.map(str::to_owned),
-                            offset,
-                        }
-                    }
-                    Location::Address(address) => UprobePlace::Address(*address),
-                    Location::Source { file, line, col } => UprobePlace::SourceLine {
-                        file: self.word(file)?.to_owned(),
-                        line: self.small(line)?,
-                        column: col.as_ref().map(|col| self.small(col)).transpose()?,
-                    },
-                };
-                let path = path.as_ref().map(attach_text);
-                (
-                    ProbeTarget::Uprobe {
-                        ret: *is_return,
-                        path,
-                        place,
-                    },
-                    K::Uprobe,
-                    provider,
-                )
-            }
-            AttachSyntax::Usdt {
-                path,
-                namespace,
-                name,
-            } => (
-                ProbeTarget::Usdt {
-                    path: path.as_ref().map(attach_text),
-                    provider: namespace.as_ref().map(attach_text),
-                    name: attach_text(name),
-                },
-                K::Uprobe,
-                P::Usdt,
-            ),
-            AttachSyntax::Fentry {
-                is_return,
-                module,
-                func,
-            } => {
-                let target = ProbeTarget::Fentry {
-                    exit: *is_return,
-                    module: module.as_ref().map(attach_text),
-                    function: attach_text(func),
-                };
-                if *is_return {
-                    (target, K::Fexit, P::Fexit)
-                } else {
-                    (target, K::Fentry, P::Fentry)
-                }
-            }
-            AttachSyntax::FentryBpf {
-                is_return,
-                prog_id,
-                prog_name,
-            } => {
-                let prog_id = prog_id.as_ref().map(|id| self.small(id)).transpose()?;
-                let name = attach_text(prog_name);
-                let target = ProbeTarget::FentryBpf {
-                    exit: *is_return,
-                    prog_id,
-                    name,
-                };
-                if *is_return {
-                    (target, K::Fexit, P::Fexit)
-                } else {
-                    (target, K::Fentry, P::Fentry)
-                }
-            }
-            AttachSyntax::Iter { kind, pin } => (
-                ProbeTarget::Iter {
-                    name: self.word(kind)?.to_owned(),
-                    pin: pin
-                        .as_ref()
-                        .map(|pin| self.word(pin))
-                        .transpose()?
-                        .map(str::to_owned),
-                },
-                K::Iter,
-                P::Iter,
-            ),
-            AttachSyntax::Watchpoint {
-                address,
-                length,
-                mode,
-            } => {
-                let address = self.number(address)?;
-                let length = self.number(length)?;
-                let mode = self.word(mode)?;
-                let mut letters: Vec<char> = mode.chars().collect();
-                letters.sort_unstable();
-                if !matches!(letters.as_slice(), ['w'] | ['r', 'w'] | ['x']) {
-                    return Err(Box::new(
-                        Diagnostic::error(
-                            codes::ATTACH_POINT,
-                            self.span,
-                            format!("invalid watchpoint mode: {mode}"),
-                        )
-                        .with_hint("supported modes: x,w,rw"),
-                    ));
-                }
-                let target = ProbeTarget::Watchpoint {
-                    address,
-                    length: u8::try_from(length).unwrap_or(8),
-                    mode: mode.to_owned(),
-                };
-                (target, K::PerfEvent, P::Watchpoint)
-            }
-        })
-    }
-
-    fn small(&self, number: &Number) -> Resolved<u32> {
-        let n = self.number(number)?;
-        match u32::try_from(n) {
-            Ok(n) => Ok(n),
-            Err(_) => self.error(format!("number too large: {n}")),
-        }
-    }
-
-    fn period(&self, timer: &Timer) -> Resolved<Period> {
-        let (count, unit) = match timer {
-            Timer::Period(period) => (self.number(period)?, 1),
-            Timer::Rate { unit, count } => {
-                let count = self.number(count)?;
-                match unit {
-                    TimeUnit::Hz => return Ok(Period::Hertz(count)),
-                    TimeUnit::S => (count, 1_000_000_000),
-                    TimeUnit::Ms => (count, 1_000_000),
-                    TimeUnit::Us => (count, 1_000),
-                }
-            }
+    if let ProviderName::Known(provider) = written.provider_name()
+        && !written.has_hole()
+    {
+        return match written.read(provider, how) {
+            Ok(target) => vec![resolved(provider, target, None)],
+            Err(wrong) => report(wrong),
         };
-        match count.checked_mul(unit) {
-            Some(nanoseconds) => Ok(Period::Nanoseconds(nanoseconds)),
-            None => self.error("the period does not fit in 64 bits of nanoseconds"),
-        }
     }
+
+    // What the parameters make of it, if the compiler was given them.
+    let mut params: Vec<(u32, String)> = Vec::new();
+    let mut all_given = true;
+    let (filled, _) = written.fill(&mut |number| {
+        let given = (number as usize).checked_sub(1);
+        let given = given.and_then(|at| options.params.get(at));
+        all_given &= given.is_some();
+        let text = given.cloned().unwrap_or_default();
+        params.push((u32::try_from(number).unwrap_or(u32::MAX), text.clone()));
+        text
+    });
+    let filled = all_given.then_some(filled);
+    let candidates: Vec<ProviderKind> = match (&filled, written.provider_name()) {
+        (Some(filled), _) => match filled.provider_name() {
+            ProviderName::Wildcard => of_pattern(filled),
+            _ => match filled.known_provider() {
+                Ok(provider) => vec![provider],
+                Err(wrong) => return report(vec![wrong]),
+            },
+        },
+        (None, ProviderName::Known(provider)) => vec![provider],
+        (None, ProviderName::Wildcard) => of_pattern(written),
+        (None, ProviderName::Hole) => ProviderKind::all().collect(),
+        (None, ProviderName::Unknown) => {
+            let wrong = written.known_provider().err();
+            return report(wrong.into_iter().collect());
+        }
+    };
+    let is_pattern = filled
+        .as_ref()
+        .is_some_and(|filled| filled.provider_name() == ProviderName::Wildcard);
+    let mut points = Vec::new();
+    for provider in candidates {
+        let target = ProbeTarget::Written {
+            provider,
+            text: written.unnamed().to_owned(),
+        };
+        let filled = match filled.as_ref().map(|filled| filled.read(provider, how)) {
+            None => None,
+            Some(Ok(target)) => Some(Filled {
+                target,
+                params: params.clone(),
+            }),
+            // A pattern stands for the providers that can make something of the rest.
+            Some(Err(_)) if is_pattern => continue,
+            Some(Err(wrong)) => return report(wrong),
+        };
+        points.push(resolved(provider, target, filled));
+    }
+    if points.is_empty() {
+        let name = filled.as_ref().unwrap_or(written).provider.to_display();
+        return report(vec![format!("No probe type matched for {name}").into()]);
+    }
+    let is_alternative = points.len() > 1;
+    for point in &mut points {
+        point.is_alternative = is_alternative;
+    }
+    points
 }
 
-fn attach_text(text: &Text) -> AttachText {
-    AttachText(
-        text.pieces
+/// The providers that a pattern stands for. An iterator is the only probe of its script, so that it
+/// is not meant by patterns of several providers.
+fn of_pattern(point: &bpftrace_notation::AttachPoint) -> Vec<ProviderKind> {
+    let pattern = point.provider.to_display();
+    let matching = |user: bool| {
+        ProviderKind::of_pattern(user)
             .iter()
-            .map(|piece| match piece {
+            .copied()
+            .filter(|provider| wildcard_match(&pattern, provider.as_str()))
+    };
+    let names_file = point
+        .parts
+        .first()
+        .is_some_and(|part| part.to_display().contains('/'));
+    // Whether a process is traced is known at start: without a file it may be either.
+    let mut providers: Vec<ProviderKind> = if names_file {
+        matching(true).collect()
+    } else {
+        matching(false).chain(matching(true)).collect()
+    };
+    if providers.len() > 1 {
+        providers.retain(|provider| *provider != ProviderKind::Iter);
+    }
+    providers
+}
+
+/// The file that a user probe is in, as far as the script says.
+pub(crate) fn user_path(target: &ProbeTarget) -> Option<AttachText> {
+    match target {
+        ProbeTarget::Uprobe { path, .. } | ProbeTarget::Usdt { path, .. } => {
+            path.as_deref().map(AttachText::literal)
+        }
+        ProbeTarget::Written {
+            provider: ProviderKind::Uprobe | ProviderKind::Uretprobe | ProviderKind::Usdt,
+            text,
+        } => {
+            let (point, _) = bpftrace_notation::AttachPoint::parse(text);
+            let pieces = point.parts.first()?.pieces.iter().map(|piece| match piece {
                 Piece::Literal(literal) => TextPart::Literal(literal.clone()),
                 Piece::Param(n) => TextPart::Param(u32::try_from(*n).unwrap_or(u32::MAX)),
-            })
-            .collect(),
-    )
+            });
+            Some(AttachText(pieces.collect()))
+        }
+        _ => None,
+    }
 }
 
 /// The memory that the numbers and pointers of a probe's context point to (L2.14).

@@ -1,13 +1,13 @@
 //! Probes of the script to units of code: attach points that can share one program do, and those
 //! whose types differ do not.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bpftrace_ast::attach::ProviderKind;
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::node::{Probe, Subprog};
 use bpftrace_ast::source::Span;
-use bpftrace_meta::{AttachText, MissingProbes, ProbeTarget, ProgramKind};
+use bpftrace_meta::{MissingProbes, ProbeTarget, ProgramKind};
 
 use super::attach::{self, Point};
 use super::macros::Macros;
@@ -34,6 +34,8 @@ pub(crate) struct Unit<'a> {
     pub(crate) args: ArgsOf,
     /// The attach points.
     pub(crate) span: Span,
+    /// Whether the loader takes it only if an attach point turns out to name its provider.
+    pub(crate) is_alternative: bool,
 }
 
 /// Code of the script that becomes a program or subprogram.
@@ -56,6 +58,7 @@ impl<'a> Unit<'a> {
             name: None,
             args: ArgsOf::Nothing,
             span: function.name.span,
+            is_alternative: false,
         }
     }
 
@@ -96,6 +99,18 @@ const PROVIDER_DEPENDENT: &[&str] = &[
     "kstack",
 ];
 
+/// The units of a script.
+#[derive(Debug, Default)]
+pub(crate) struct Units<'a> {
+    /// Probes first, in the order of the script.
+    pub(crate) units: Vec<Unit<'a>>,
+    /// Positional parameters, by number, whose values the types of arguments come from.
+    pub(crate) typed_params: BTreeMap<u32, String>,
+}
+
+/// Alternatives of attach points that the body is not possible for: where, and which provider.
+pub(crate) type Impossible = HashSet<(Span, ProviderKind)>;
+
 /// Splits the script's probes into units.
 pub(crate) fn split_probes<'a>(
     probes: &[&'a Probe],
@@ -103,27 +118,50 @@ pub(crate) fn split_probes<'a>(
     types: &dyn TypeSource,
     settings: &Settings,
     options: &SemaOptions,
+    impossible: &Impossible,
     diags: &mut Vec<Diagnostic>,
-) -> Vec<Unit<'a>> {
+) -> Units<'a> {
     let mut units = Vec::new();
+    let mut typed_params = BTreeMap::new();
     for &probe in probes {
         let names = mentioned_names(probe.predicate.as_ref(), &probe.body, macros);
         let needs_args = names.contains("args") || names.contains("retval");
-        let mut points = Vec::new();
-        for point in &probe.attach_points {
-            let Some(point) = attach::resolve(point, options.unsafe_mode, diags) else {
+        let mut expander = Expander {
+            needs_args,
+            names: &names,
+            types,
+            settings,
+            diags,
+            typed_params: &mut typed_params,
+            out: Vec::new(),
+        };
+        for written in &probe.attach_points {
+            let mut points = attach::resolve(written, options, expander.diags);
+            let Some(last) = points.last().cloned() else {
                 continue;
             };
-            expand(
-                point,
-                needs_args,
-                &names,
-                types,
-                settings,
-                diags,
-                &mut points,
-            );
+            points.retain(|point| {
+                !point.is_alternative || !impossible.contains(&(point.span, point.provider))
+            });
+            if points.is_empty() {
+                // The mistakes of each were reported when it was found to be impossible.
+                expander.diags.push(Diagnostic::error(
+                    codes::ATTACH_POINT,
+                    last.span,
+                    "the body is not possible for any of the providers",
+                ));
+                continue;
+            }
+            let n_before = expander.out.len();
+            for point in points {
+                expander.expand(point);
+            }
+            // Of several providers, one match is enough.
+            if last.is_alternative && expander.out.len() == n_before {
+                expander.no_match(&last, written.written.unnamed());
+            }
         }
+        let points = expander.out;
         group(probe, points, &names, &mut units);
     }
     if units.len() as u64 > settings.max_bpf_progs {
@@ -145,210 +183,215 @@ pub(crate) fn split_probes<'a>(
         units.clear();
     }
     check_iterators_and_tests(&units, diags);
-    units
+    Units {
+        units,
+        typed_params,
+    }
 }
 
-/// Gives an attach point the types of its arguments, where the body asks for them; an attach point
-/// with wildcards becomes one for each match then.
-fn expand(
-    point: Point,
+/// Gives attach points the types of their arguments.
+struct Expander<'e> {
     needs_args: bool,
-    names: &HashSet<&str>,
-    types: &dyn TypeSource,
-    settings: &Settings,
-    diags: &mut Vec<Diagnostic>,
-    out: &mut Vec<(Point, ArgsOf)>,
-) {
-    let wants = match point.kind {
-        ProgramKind::Tracepoint | ProgramKind::Fentry | ProgramKind::TpBtf => {
-            names.contains("args")
+    names: &'e HashSet<&'e str>,
+    types: &'e dyn TypeSource,
+    settings: &'e Settings,
+    diags: &'e mut Vec<Diagnostic>,
+    typed_params: &'e mut BTreeMap<u32, String>,
+    out: Vec<(Point, ArgsOf)>,
+}
+
+impl Expander<'_> {
+    /// Gives an attach point the types of its arguments, where the body asks for them; an attach
+    /// point with wildcards becomes one for each match then.
+    fn expand(&mut self, mut point: Point) {
+        let wants = match point.kind {
+            ProgramKind::Tracepoint | ProgramKind::Fentry | ProgramKind::TpBtf => {
+                self.names.contains("args")
+            }
+            ProgramKind::Fexit => self.needs_args,
+            _ => false,
+        };
+        if !wants {
+            self.out.push((point, ArgsOf::Nothing));
+            return;
         }
-        ProgramKind::Fexit => needs_args,
-        _ => false,
-    };
-    if !wants {
-        out.push((point, ArgsOf::Nothing));
-        return;
-    }
-    let matches: Option<Vec<(ProbeTarget, ArgsOf)>> = match &point.target {
-        ProbeTarget::Tracepoint { category, event } => {
-            let (Some(c), Some(e)) = (category.as_literal(), event.as_literal()) else {
-                out.push(hole(point, diags));
+        if let ProbeTarget::Written { text, .. } = &point.target {
+            let Some(filled) = point.filled.take() else {
+                self.diags.push(
+                    Diagnostic::error(
+                        codes::ATTACH_POINT,
+                        point.span,
+                        format!(
+                            "the types of the arguments of '{text}' are not known without its \
+                             positional parameters"
+                        ),
+                    )
+                    .with_hint("Give the parameters to the compiler, too."),
+                );
                 return;
             };
-            if category.has_wildcard() || event.has_wildcard() {
-                Some(
-                    types
-                        .find_tracepoints(c, e)
-                        .into_iter()
-                        .map(|(category, event)| {
-                            let target = ProbeTarget::Tracepoint {
-                                category: AttachText::literal(&category),
-                                event: AttachText::literal(&event),
-                            };
-                            (target, ArgsOf::Tracepoint { category, event })
-                        })
-                        .collect(),
+            point.target = filled.target;
+            self.typed_params.extend(filled.params);
+        }
+        let matches: Option<Vec<(ProbeTarget, ArgsOf)>> = match &point.target {
+            ProbeTarget::Tracepoint { category, event } => Some(self.tracepoints(category, event)),
+            ProbeTarget::RawTracepoint { module, name } => {
+                Some(self.raw_tracepoints(module.as_deref(), name))
+            }
+            ProbeTarget::Fentry {
+                exit,
+                module,
+                function,
+            } => match self.functions(&point, *exit, module.as_deref(), function) {
+                Some(matches) => Some(matches),
+                None => return,
+            },
+            _ => None,
+        };
+        match matches {
+            None => self.out.push((point, ArgsOf::Nothing)),
+            Some(matches) if matches.is_empty() && point.is_alternative => {}
+            Some(matches) if matches.is_empty() => {
+                self.no_match(&point, &target_text(&point.target));
+            }
+            Some(matches) => self.out.extend(matches.into_iter().map(|(target, args)| {
+                (
+                    Point {
+                        target,
+                        ..point.clone()
+                    },
+                    args,
                 )
-            } else {
-                // Whether it exists is found out when its format is asked for.
-                let args = ArgsOf::Tracepoint {
-                    category: c.to_owned(),
-                    event: e.to_owned(),
+            })),
+        }
+    }
+
+    fn tracepoints(&self, category: &str, event: &str) -> Vec<(ProbeTarget, ArgsOf)> {
+        let one = |category: String, event: String| {
+            let target = ProbeTarget::Tracepoint {
+                category: category.clone(),
+                event: event.clone(),
+            };
+            (target, ArgsOf::Tracepoint { category, event })
+        };
+        if !is_pattern(category) && !is_pattern(event) {
+            // Whether it exists is found out when its format is asked for.
+            return vec![one(category.to_owned(), event.to_owned())];
+        }
+        let found = self.types.find_tracepoints(category, event);
+        found.into_iter().map(|(c, e)| one(c, e)).collect()
+    }
+
+    fn raw_tracepoints(&self, module: Option<&str>, name: &str) -> Vec<(ProbeTarget, ArgsOf)> {
+        let wild = is_pattern(name) || module.is_some_and(is_pattern);
+        self.types
+            .find_raw_tracepoints(module, name)
+            .into_iter()
+            .take(if wild { usize::MAX } else { 1 })
+            .map(|info| {
+                let target = ProbeTarget::RawTracepoint {
+                    module: module.map(|_| info.module.clone()),
+                    name: info.name.clone(),
                 };
-                Some(vec![(point.target.clone(), args)])
-            }
-        }
-        ProbeTarget::RawTracepoint { module, name } => {
-            let module_text = module.as_ref().map(|m| m.as_literal());
-            let (Some(n), Some(m)) = (
-                name.as_literal(),
-                module_text.map_or(Some(None), |m| m.map(Some)),
-            ) else {
-                out.push(hole(point, diags));
-                return;
-            };
-            let found = types.find_raw_tracepoints(m, n);
-            let wild = name.has_wildcard() || module.as_ref().is_some_and(AttachText::has_wildcard);
-            Some(
-                found
-                    .into_iter()
-                    .take(if wild { usize::MAX } else { 1 })
-                    .map(|info| {
-                        let target = ProbeTarget::RawTracepoint {
-                            module: module.as_ref().map(|_| AttachText::literal(&info.module)),
-                            name: AttachText::literal(&info.name),
-                        };
-                        (target, ArgsOf::Function(info))
-                    })
-                    .collect(),
-            )
-        }
-        ProbeTarget::Fentry {
-            exit,
-            module,
-            function,
-        } => {
-            let module_text = module.as_ref().map(|m| m.as_literal());
-            let (Some(f), Some(m)) = (
-                function.as_literal(),
-                module_text.map_or(Some(None), |m| m.map(Some)),
-            ) else {
-                out.push(hole(point, diags));
-                return;
-            };
-            let found = types.find_functions(m, f);
-            let wild =
-                function.has_wildcard() || module.as_ref().is_some_and(AttachText::has_wildcard);
-            if !wild
-                && found.len() > 1
-                && m.is_none()
-                && found.iter().all(|i| i.module != "vmlinux")
-            {
-                diags.push(Diagnostic::error(
-                    codes::ATTACH_POINT,
-                    point.span,
-                    format!(
-                        "ambiguous attach point, please specify module containing the function '{f}'"
-                    ),
-                ));
-                return;
-            }
-            let exit = *exit;
-            Some(
-                found
-                    .into_iter()
-                    .take(if wild { usize::MAX } else { 1 })
-                    .map(|info| {
-                        // A pattern stands for single functions from here on; modules are named so
-                        // that the loader finds the same ones.
-                        let target = ProbeTarget::Fentry {
-                            exit,
-                            module: if wild {
-                                Some(AttachText::literal(&info.module))
-                            } else {
-                                module.clone()
-                            },
-                            function: AttachText::literal(&info.name),
-                        };
-                        (target, ArgsOf::Function(info))
-                    })
-                    .collect(),
-            )
-        }
-        ProbeTarget::FentryBpf { .. } => None,
-        _ => None,
-    };
-    match matches {
-        None => out.push((point, ArgsOf::Nothing)),
-        Some(matches) if matches.is_empty() => no_match(&point, types, settings, diags),
-        Some(matches) => out.extend(matches.into_iter().map(|(target, args)| {
-            (
-                Point {
-                    target,
-                    ..point.clone()
-                },
-                args,
-            )
-        })),
+                (target, ArgsOf::Function(info))
+            })
+            .collect()
     }
-}
 
-/// An attach point that is only known at start has arguments of unknown types.
-fn hole(point: Point, diags: &mut Vec<Diagnostic>) -> (Point, ArgsOf) {
-    diags.push(Diagnostic::error(
-        codes::UNSUPPORTED,
-        point.span,
-        "typed arguments of an attach point with a positional parameter are not supported yet",
-    ));
-    (point, ArgsOf::Nothing)
-}
-
-fn no_match(
-    point: &Point,
-    types: &dyn TypeSource,
-    settings: &Settings,
-    diags: &mut Vec<Diagnostic>,
-) {
-    if !types.has_kernel_types() {
-        diags.push(Diagnostic::error(
-            codes::NO_TYPES,
-            point.span,
-            "the types of arguments need kernel BTF, and there is none",
-        ));
-        return;
-    }
-    let what = target_text(&point.target);
-    let provider = point.provider.as_str();
-    match settings.run.missing_probes.unwrap_or(MissingProbes::Error) {
-        MissingProbes::Error => diags.push(
-            Diagnostic::error(
+    /// Functions with BTF; nothing when it is an error, which is reported.
+    fn functions(
+        &mut self,
+        point: &Point,
+        exit: bool,
+        module: Option<&str>,
+        function: &str,
+    ) -> Option<Vec<(ProbeTarget, ArgsOf)>> {
+        let found = self.types.find_functions(module, function);
+        let wild = is_pattern(function) || module.is_some_and(is_pattern);
+        if !wild
+            && found.len() > 1
+            && module.is_none()
+            && found.iter().all(|info| info.module != "vmlinux")
+        {
+            self.diags.push(Diagnostic::error(
                 codes::ATTACH_POINT,
                 point.span,
-                format!("No matches for {provider} {what}."),
-            )
-            .with_hint("If this is expected, set the 'missing_probes' config variable to 'warn'."),
-        ),
-        MissingProbes::Warn => diags.push(Diagnostic::warning(
-            codes::ATTACH_POINT,
-            point.span,
-            format!("No matches for {provider} {what}. Skipping."),
-        )),
-        MissingProbes::Ignore => {}
+                format!(
+                    "ambiguous attach point, please specify module containing the function \
+                     '{function}'"
+                ),
+            ));
+            return None;
+        }
+        let targets = found
+            .into_iter()
+            .take(if wild { usize::MAX } else { 1 })
+            .map(|info| {
+                // A pattern stands for single functions from here on; modules are named so that the
+                // loader finds the same ones.
+                let target = ProbeTarget::Fentry {
+                    exit,
+                    module: if wild {
+                        Some(info.module.clone())
+                    } else {
+                        module.map(str::to_owned)
+                    },
+                    function: info.name.clone(),
+                };
+                (target, ArgsOf::Function(info))
+            });
+        Some(targets.collect())
     }
+
+    /// Reports that nothing matches, as the settings ask for.
+    fn no_match(&mut self, point: &Point, what: &str) {
+        if !self.types.has_kernel_types() {
+            self.diags.push(Diagnostic::error(
+                codes::NO_TYPES,
+                point.span,
+                "the types of arguments need kernel BTF, and there is none",
+            ));
+            return;
+        }
+        let what = if point.is_alternative {
+            what.to_owned()
+        } else {
+            format!("{} {what}", point.provider.as_str())
+        };
+        let policy = self.settings.run.missing_probes;
+        match policy.unwrap_or(MissingProbes::Error) {
+            MissingProbes::Error => self.diags.push(
+                Diagnostic::error(
+                    codes::ATTACH_POINT,
+                    point.span,
+                    format!("No matches for {what}."),
+                )
+                .with_hint(
+                    "If this is expected, set the 'missing_probes' config variable to 'warn'.",
+                ),
+            ),
+            MissingProbes::Warn => self.diags.push(Diagnostic::warning(
+                codes::ATTACH_POINT,
+                point.span,
+                format!("No matches for {what}. Skipping."),
+            )),
+            MissingProbes::Ignore => {}
+        }
+    }
+}
+
+fn is_pattern(text: &str) -> bool {
+    text.contains('*')
 }
 
 /// What messages call a target, without its provider.
 fn target_text(target: &ProbeTarget) -> String {
-    let text = |text: &AttachText| text.as_literal().unwrap_or("").to_owned();
-    let with_module = |module: &Option<AttachText>, name: &AttachText| match module {
-        Some(module) => format!("{}:{}", text(module), text(name)),
-        None => text(name),
+    let with_module = |module: &Option<String>, name: &str| match module {
+        Some(module) => format!("{module}:{name}"),
+        None => name.to_owned(),
     };
     match target {
-        ProbeTarget::Tracepoint { category, event } => {
-            format!("{}:{}", text(category), text(event))
-        }
+        ProbeTarget::Tracepoint { category, event } => format!("{category}:{event}"),
         ProbeTarget::RawTracepoint { module, name } => with_module(module, name),
         ProbeTarget::Fentry {
             module, function, ..
@@ -365,6 +408,7 @@ struct GroupKey {
     pid_filter: bool,
     name: Option<String>,
     args: Option<usize>,
+    is_alternative: bool,
 }
 
 fn group<'a>(
@@ -384,10 +428,11 @@ fn group<'a>(
         let key = GroupKey {
             kind: point.kind,
             // Addresses mean something else to other providers.
-            provider: by_provider.then_some(point.provider),
+            provider: (by_provider || point.is_alternative).then_some(point.provider),
             pid_filter: attach::needs_pid_filter(point.provider),
             name: point.name.clone(),
             args: (args != ArgsOf::Nothing).then_some(i),
+            is_alternative: point.is_alternative,
         };
         // Tests, benchmarks and iterators are programs of their own by nature.
         let own = matches!(point.kind, ProgramKind::Xdp | ProgramKind::Iter);
@@ -403,6 +448,7 @@ fn group<'a>(
                     name: point.name,
                     args,
                     span: point.span,
+                    is_alternative: point.is_alternative,
                 });
             }
         }

@@ -87,6 +87,7 @@ fn manifest() -> Manifest {
         time_formats: vec!["%H:%M:%S.%l".to_owned(), String::new()],
         cgroup_filters: Vec::new(),
         named_params: Vec::new(),
+        typed_params: Vec::new(),
         n_params: 0,
         requirements: Vec::new(),
         tracepoint_patches: Vec::new(),

@@ -1,42 +1,33 @@
 //! From the raw text of an attach point to its parts.
 
-use super::{AttachPoint, Piece, Provider, ProviderKind, ProviderName, Text};
-use crate::diag::{Code, Diagnostic};
-use crate::source::Span;
+use super::{AttachPoint, Piece, Text};
 
 impl AttachPoint {
-    /// Splits the text of an attach point that stands at `span`. Positional parameters become holes.
-    pub fn parse(raw: &str, span: Span) -> (AttachPoint, Vec<Diagnostic>) {
+    /// Splits the text of an attach point. Positional parameters become holes. The texts say what is
+    /// wrong with it.
+    #[must_use]
+    pub fn parse(raw: &str) -> (AttachPoint, Vec<String>) {
         let mut splitter = Splitter {
-            span,
-            // Where the text was put together from elsewhere, offsets into it say nothing.
-            exact: span.len() as usize == raw.len(),
-            part_start: 0,
             pieces: Vec::new(),
             parts: Vec::new(),
-            diagnostics: Vec::new(),
+            wrong: Vec::new(),
         };
         splitter.split(raw);
         let mut parts = splitter.parts.into_iter();
-        let mut first = parts.next().unwrap_or(Text {
-            span,
-            pieces: Vec::new(),
-        });
-        let name = take_name(&mut first);
-        let kind = provider_name(&first);
+        let mut provider = parts.next().unwrap_or_default();
+        let name = take_name(&mut provider);
         let attach_point = AttachPoint {
-            span,
             raw: raw.to_owned(),
             name,
-            provider: Provider { text: first, kind },
+            provider,
             parts: parts.collect(),
         };
-        (attach_point, splitter.diagnostics)
+        (attach_point, splitter.wrong)
     }
 
     /// The attach point with its holes filled. What a parameter brings is read like text of the script: it may hold
     /// separators, quotes and further parameters. Parameters that are not given are empty.
-    pub fn fill(&self, param: &dyn Fn(u64) -> Option<String>) -> (AttachPoint, Vec<Diagnostic>) {
+    pub fn fill(&self, param: &mut dyn FnMut(u64) -> String) -> (AttachPoint, Vec<String>) {
         /// Parameters may name each other; this many replacements are enough for any sensible use.
         const MAX_REPLACEMENTS: usize = 64;
         let mut raw = self.raw.clone();
@@ -44,9 +35,9 @@ impl AttachPoint {
             let Some((start, end, number)) = first_param(&raw) else {
                 break;
             };
-            raw.replace_range(start..end, &param(number).unwrap_or_default());
+            raw.replace_range(start..end, &param(number));
         }
-        AttachPoint::parse(&raw, self.span)
+        AttachPoint::parse(&raw)
     }
 }
 
@@ -85,13 +76,9 @@ fn n_param_digits(after_dollar: &str) -> usize {
 }
 
 struct Splitter {
-    span: Span,
-    exact: bool,
-    /// Offset of the part under construction.
-    part_start: usize,
     pieces: Vec<Piece>,
     parts: Vec<Text>,
-    diagnostics: Vec<Diagnostic>,
+    wrong: Vec<String>,
 }
 
 impl Splitter {
@@ -101,13 +88,11 @@ impl Splitter {
         while let Some((at, character)) = characters.next() {
             match character {
                 ':' | '@' if !in_quotes => {
-                    self.end_part(at);
+                    self.end_part();
                     if character == '@' {
-                        self.part_start = at;
                         self.push('@');
-                        self.end_part(at + 1);
+                        self.end_part();
                     }
-                    self.part_start = at + 1;
                 }
                 '"' => in_quotes = !in_quotes,
                 '\\' if in_quotes => {
@@ -125,7 +110,7 @@ impl Splitter {
                 _ => self.push(character),
             }
         }
-        self.end_part(raw.len());
+        self.end_part();
     }
 
     /// `text` starts at the `$`.
@@ -145,8 +130,7 @@ impl Splitter {
             ),
             None => "positional parameter is not valid: invalid integer: ".to_owned(),
         };
-        self.diagnostics
-            .push(Diagnostic::error(Code::ATTACH_POINT, self.span, message));
+        self.wrong.push(message);
     }
 
     fn push(&mut self, character: char) {
@@ -156,24 +140,10 @@ impl Splitter {
         }
     }
 
-    fn end_part(&mut self, end: usize) {
-        let span = self.span_of(self.part_start, end);
+    fn end_part(&mut self) {
         self.parts.push(Text {
-            span,
             pieces: std::mem::take(&mut self.pieces),
         });
-    }
-
-    fn span_of(&self, start: usize, end: usize) -> Span {
-        if self.exact {
-            Span::new(
-                self.span.source,
-                self.span.start + start as u32,
-                self.span.start + end as u32,
-            )
-        } else {
-            self.span
-        }
     }
 }
 
@@ -195,36 +165,14 @@ fn take_name(first: &mut Text) -> Option<String> {
     Some(name)
 }
 
-fn provider_name(text: &Text) -> ProviderName {
-    match text.as_str() {
-        None => ProviderName::Hole,
-        Some(name) if name.contains('*') => ProviderName::Wildcard,
-        Some(name) => {
-            ProviderKind::from_name(name).map_or(ProviderName::Unknown, ProviderName::Known)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::SourceMap;
+    use crate::ProviderName;
+    use bpftrace_meta::ProviderKind;
 
     fn split(raw: &str) -> (AttachPoint, Vec<String>) {
-        let mut map = SourceMap::new();
-        let id = map.add("a.bt", raw);
-        let (attach_point, diagnostics) =
-            AttachPoint::parse(raw, Span::new(id, 0, raw.len() as u32));
-        for part in &attach_point.parts {
-            assert!(attach_point.span.contains(part.span));
-        }
-        (
-            attach_point,
-            diagnostics
-                .into_iter()
-                .map(|diagnostic| diagnostic.message)
-                .collect(),
-        )
+        AttachPoint::parse(raw)
     }
 
     fn parts(raw: &str) -> Vec<String> {
@@ -249,13 +197,13 @@ mod tests {
         let (attach_point, _) = split("mine=KProbe:f");
         assert_eq!(attach_point.name.as_deref(), Some("mine"));
         assert_eq!(
-            attach_point.provider.kind,
+            attach_point.provider_name(),
             ProviderName::Known(ProviderKind::Kprobe)
         );
         assert_eq!(split("mine=:f").0.name, None);
-        assert_eq!(split("mine=$1:f").0.provider.kind, ProviderName::Hole);
-        assert_eq!(split("k*:f").0.provider.kind, ProviderName::Wildcard);
-        assert_eq!(split("nothing:f").0.provider.kind, ProviderName::Unknown);
+        assert_eq!(split("mine=$1:f").0.provider_name(), ProviderName::Hole);
+        assert_eq!(split("k*:f").0.provider_name(), ProviderName::Wildcard);
+        assert_eq!(split("nothing:f").0.provider_name(), ProviderName::Unknown);
     }
 
     #[test]
@@ -293,15 +241,15 @@ mod tests {
     #[test]
     fn filling_reads_what_it_brings() {
         let (attach_point, _) = split("$1:$2");
-        let (filled, diagnostics) = attach_point.fill(&|number| match number {
-            1 => Some("uprobe:/bin/$3".into()),
-            3 => Some("sh".into()),
-            _ => None,
+        let (filled, diagnostics) = attach_point.fill(&mut |number| match number {
+            1 => "uprobe:/bin/$3".into(),
+            3 => "sh".into(),
+            _ => String::new(),
         });
         assert!(diagnostics.is_empty());
         assert_eq!(filled.raw, "uprobe:/bin/sh:");
         assert_eq!(
-            filled.provider.kind,
+            filled.provider_name(),
             ProviderName::Known(ProviderKind::Uprobe)
         );
         assert_eq!(filled.parts.len(), 2);

@@ -1,0 +1,273 @@
+//! The targets of all attach points of a script.
+
+use bpftrace_meta::{
+    Manifest, MissingProbes, ProbeId, ProbeMeta, ProbeTarget, ProviderKind, SourceRange,
+};
+
+use super::expand::{self, Read};
+use super::params::Params;
+use super::{Invocation, Place, Settings, Target, Warning};
+use crate::error::LoadError;
+use crate::host::Host;
+use crate::options::Mode;
+
+/// What is said of a probe that nothing is left of.
+pub(crate) const PROBE_REMOVED: &str = "Probe has no valid attach points. It is being removed which \
+                                        may cause issues with program behavior.";
+
+/// As [`PROBE_REMOVED`], where that is not allowed.
+pub(crate) fn no_attach_points() -> LoadError {
+    LoadError::usage(
+        "Probe has no valid attach points. If this is expected, set the 'missing_probes' config \
+         variable to 'warn'.",
+    )
+}
+
+/// A target that was found, and whether it came with others from one wildcard, so that they can
+/// share a link.
+pub(super) struct Found {
+    pub(super) target: Target,
+    /// Attach points with the same number may share a link.
+    pub(super) group: Option<usize>,
+}
+
+/// Whether a probe takes part in this mode.
+fn takes_part(target: &ProbeTarget, mode: Mode) -> bool {
+    match target.provider() {
+        ProviderKind::Begin | ProviderKind::End => true,
+        ProviderKind::Test => mode == Mode::Test,
+        ProviderKind::Bench => mode == Mode::Bench,
+        _ => mode == Mode::Trace,
+    }
+}
+
+/// Finds the targets of all attach points, in the order of the script.
+pub(super) fn find(
+    manifest: &Manifest,
+    settings: &Settings,
+    invocation: &Invocation<'_>,
+    params: &mut Params<'_>,
+    warnings: &mut Vec<Warning>,
+    host: &dyn Host,
+) -> Result<Vec<Found>, LoadError> {
+    let filter =
+        match &invocation.options.probe_filter {
+            Some(text) => Some(regex_lite::Regex::new(text).map_err(|e| {
+                LoadError::host(format!("Invalid --probe-filter regex '{text}': {e}"))
+            })?),
+            None => None,
+        };
+    let mut finder = Finder {
+        manifest,
+        policy: settings.missing_probes(),
+        filter,
+        invocation,
+        params,
+        warnings,
+        host,
+        found: Vec::new(),
+        errors: Vec::new(),
+        alternatives: Vec::new(),
+        group: 0,
+    };
+    for (probe_idx, probe) in manifest.probes.iter().enumerate() {
+        finder.probe(ProbeId(probe_idx as u32), probe);
+    }
+    finder.check_alternatives();
+    let is_iterator = |found: &Found| matches!(found.target.place, Place::Iter { .. });
+    if finder.found.len() > 1
+        && let Some(found) = finder.found.iter().find(|found| is_iterator(found))
+    {
+        let place = manifest.probes[found.target.probe.0 as usize].place;
+        finder.errors.push(
+            LoadError::usage("iter probe only supports one attach point.")
+                .at(place, &manifest.source),
+        );
+    }
+    match LoadError::all(finder.errors) {
+        Some(error) => Err(error),
+        None => Ok(finder.found),
+    }
+}
+
+/// An attach point that several programs are there for, one for each provider.
+struct Alternatives {
+    place: SourceRange,
+    text: String,
+    /// Whether it names the provider of one of them.
+    meant: bool,
+    n_places: usize,
+}
+
+struct Finder<'f, 'p> {
+    manifest: &'f Manifest,
+    policy: MissingProbes,
+    filter: Option<regex_lite::Regex>,
+    invocation: &'f Invocation<'f>,
+    params: &'f mut Params<'p>,
+    warnings: &'f mut Vec<Warning>,
+    host: &'f dyn Host,
+    found: Vec<Found>,
+    errors: Vec<LoadError>,
+    alternatives: Vec<Alternatives>,
+    group: usize,
+}
+
+impl Finder<'_, '_> {
+    fn probe(&mut self, id: ProbeId, probe: &ProbeMeta) {
+        let mut wanted = false;
+        let mut n_places = 0;
+        for written in &probe.targets {
+            if !takes_part(written, self.invocation.options.mode) {
+                continue;
+            }
+            self.group += 1;
+            match expand::read(written, self.invocation, self.params) {
+                Ok(Read::One(target)) => {
+                    wanted = true;
+                    let n = self.attach_point(id, probe, &target, true);
+                    n_places += n;
+                    self.count(probe, written, true, n);
+                }
+                Ok(Read::OneOfSeveral(target)) => {
+                    let n = self.attach_point(id, probe, &target, false);
+                    self.count(probe, written, true, n);
+                }
+                Ok(Read::Other) => {
+                    self.count(probe, written, false, 0);
+                }
+                Err(e) => {
+                    // The same mistake for each provider is one.
+                    if self.count(probe, written, true, 1) == 1 {
+                        self.errors.push(e.at(probe.place, &self.manifest.source));
+                    }
+                }
+            }
+        }
+        if wanted && n_places == 0 {
+            match self.policy {
+                MissingProbes::Error => {
+                    let error = no_attach_points().at(probe.place, &self.manifest.source);
+                    self.errors.push(error);
+                }
+                MissingProbes::Warn => {
+                    self.warnings.push(Warning::at(probe.place, PROBE_REMOVED));
+                }
+                MissingProbes::Ignore => {}
+            }
+        }
+    }
+
+    /// Finds the targets of one attach point; their number. Whether it has to have some is `needed`.
+    fn attach_point(
+        &mut self,
+        id: ProbeId,
+        probe: &ProbeMeta,
+        target: &ProbeTarget,
+        needed: bool,
+    ) -> usize {
+        let mut notes = Vec::new();
+        let expanded = expand::expand(target, self.invocation, &mut notes, self.host);
+        if self.policy != MissingProbes::Ignore && needed {
+            let notes = notes.into_iter();
+            self.warnings
+                .extend(notes.map(|text| Warning::at(probe.place, text)));
+        }
+        let expanded = match expanded {
+            Ok(expanded) => expanded,
+            Err(_) if !needed => return 0,
+            Err(e) => {
+                self.errors.push(e.at(probe.place, &self.manifest.source));
+                // The others may be wrong too, but this one is not missing.
+                return 1;
+            }
+        };
+        let n_places = expanded.places.len();
+        if n_places == 0 && needed {
+            self.missing(probe.place, &expanded.missing);
+        }
+        for (name, place) in expanded.places {
+            let name = probe.name.clone().unwrap_or(name);
+            let always = matches!(place, Place::Begin | Place::End | Place::Signal);
+            if let Some(filter) = &self.filter
+                && !always
+                && !filter.is_match(&name)
+            {
+                continue;
+            }
+            self.found.push(Found {
+                target: Target {
+                    probe: id,
+                    name,
+                    place,
+                },
+                group: expanded.shareable.then_some(self.group),
+            });
+        }
+        n_places
+    }
+
+    fn missing(&mut self, place: SourceRange, text: &str) {
+        match self.policy {
+            MissingProbes::Error => self
+                .errors
+                .push(LoadError::usage(text).at(place, &self.manifest.source)),
+            MissingProbes::Warn => {
+                self.warnings
+                    .push(Warning::at(place, format!("{text} Skipping.")));
+            }
+            MissingProbes::Ignore => {}
+        }
+    }
+
+    /// Notes what came of an attach point that is kept as written; how many places it has by now.
+    fn count(&mut self, probe: &ProbeMeta, written: &ProbeTarget, meant: bool, n: usize) -> usize {
+        let ProbeTarget::Written { text, .. } = written else {
+            return n;
+        };
+        let known = self
+            .alternatives
+            .iter()
+            .position(|known| known.place == probe.place && known.text == *text);
+        let at = known.unwrap_or_else(|| {
+            self.alternatives.push(Alternatives {
+                place: probe.place,
+                text: text.clone(),
+                meant: false,
+                n_places: 0,
+            });
+            self.alternatives.len() - 1
+        });
+        let alternatives = &mut self.alternatives[at];
+        alternatives.meant |= meant;
+        alternatives.n_places += n;
+        alternatives.n_places
+    }
+
+    /// Complains of attach points that none of their programs is for.
+    fn check_alternatives(&mut self) {
+        for alternatives in std::mem::take(&mut self.alternatives) {
+            let place = alternatives.place;
+            let (point, _) = bpftrace_notation::AttachPoint::parse(&alternatives.text);
+            if !alternatives.meant {
+                let params = &mut *self.params;
+                let (point, _) = point.fill(&mut |number| {
+                    let number = u32::try_from(number).unwrap_or(u32::MAX);
+                    params.positional(number).to_owned()
+                });
+                let provider = match point.known_provider() {
+                    Ok(provider) => provider.as_str().to_owned(),
+                    Err(_) => point.provider.to_display(),
+                };
+                let error = LoadError::usage(format!(
+                    "{}: the body is not possible for {provider} probes",
+                    point.raw
+                ));
+                self.errors.push(error.at(place, &self.manifest.source));
+            } else if alternatives.n_places == 0 && point.provider.to_display().contains('*') {
+                let text = format!("No matches for {}.", alternatives.text);
+                self.missing(place, &text);
+            }
+        }
+    }
+}
