@@ -340,6 +340,7 @@ fn manifest(
                 target_number_insns,
                 uses_target_number,
                 n_insns: record.insn_cnt,
+                sent_per_run: function.sent,
             },
         ));
     }

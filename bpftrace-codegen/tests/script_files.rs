@@ -174,3 +174,41 @@ fn the_same_script_gives_the_same_bytes() {
         assert_eq!(bytes(), bytes());
     }
 }
+
+#[test]
+fn what_a_run_of_a_probe_sends_at_most_is_known_unless_a_loop_sends() {
+    let sent = |script: &str| {
+        let Some(Ok((artifact, _))) = compile_script(script, DumpStages::default()) else {
+            panic!("{script} does not compile");
+        };
+        artifact.manifest.probes[0].sent_per_run
+    };
+    assert_eq!(sent("begin { $a = pid; }"), Some(0));
+    assert_eq!(sent("begin { @ = 1; }"), Some(24), "the update may fail");
+    // A record is the event's number and its arguments, behind a header of 8 bytes.
+    assert_eq!(sent("begin { printf(\"hello\\n\"); }"), Some(16));
+    assert_eq!(
+        sent("begin { printf(\"%d\\n\", pid); exit(); }"),
+        Some(24 + 16)
+    );
+    assert_eq!(
+        sent("begin { if (pid > 1) { printf(\"a\"); } else { printf(\"b\"); } }"),
+        Some(32),
+        "branches count together"
+    );
+    assert_eq!(
+        sent("begin { $a = 7 / pid; }"),
+        Some(16),
+        "a warning, sent by a function that probes share"
+    );
+    assert_eq!(sent("begin { unroll(3) { printf(\"a\"); } }"), Some(48));
+    assert_eq!(
+        sent("begin { $i = 0; while ($i < 9) { $i++; } printf(\"a\"); }"),
+        None
+    );
+    assert_eq!(sent("begin { for ($i : 0..99) { print($i); } }"), None);
+    assert_eq!(
+        sent("begin { @a[1] = 1; for ($kv : @a) { print($kv.0); } }"),
+        None
+    );
+}

@@ -232,7 +232,7 @@ pub(crate) fn bind(
         .iter()
         .all(|map| !matches!(map.role, MapRole::Keys { .. }))
         || slots::has_feature(Feature::LargeMapKeys, invocation, host);
-    let entries = sizes::entries(&manifest, &settings, targets.len(), host)?;
+    let entries = sizes::entries(&manifest, &settings, &targets, host)?;
 
     for index in &params.missing {
         warnings.push(Warning {

@@ -98,7 +98,7 @@ impl MapReader for Maps<'_> {
 
 /// How events come to us, and what becomes of them.
 struct Events<'a> {
-    ring: Option<RingBuffer>,
+    ring: Option<RingBuffer<'a>>,
     maps: Maps<'a>,
     printer: Printer,
     sink: &'a mut dyn Sink,
@@ -156,7 +156,7 @@ fn written(result: io::Result<()>) -> Result<Option<End>, LoadError> {
 
 /// Hands records to the printer until there are none; at most one turn of them.
 fn turn(
-    (ring, maps, printer): (&mut Option<RingBuffer>, &mut Maps<'_>, &mut Printer),
+    (ring, maps, printer): (&mut Option<RingBuffer<'_>>, &mut Maps<'_>, &mut Printer),
     sink: &mut dyn Sink,
     unwatch: &mut dyn FnMut(u64),
 ) -> Result<(bool, Option<End>), LoadError> {

@@ -274,4 +274,7 @@ pub struct ProbeMeta {
     pub uses_target_number: bool,
     /// Number of instructions.
     pub n_insns: u32,
+    /// Bytes of the ring buffer that one run takes at most, headers and padding of records included;
+    /// `None` where the code sends from inside of a loop.
+    pub sent_per_run: Option<u64>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bpftrace_ast::source::Span;
 use bpftrace_meta::HostValue;
+use cranelift_codegen::flowgraph::ControlFlowGraph;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, ExtFuncData, ExternalName, FuncRef, Function, GlobalValue,
@@ -55,6 +56,8 @@ pub(super) struct FnCx<'a, 'p> {
     /// Where the access being lowered goes when a pointer on its way is null.
     pub(super) null_exit: Option<Block>,
     pub(super) span: Span,
+    /// Bytes of the ring buffer that all places in the function take together, if that is known.
+    sent: Option<u64>,
 }
 
 /// Where `break` and `continue` lead.
@@ -133,10 +136,15 @@ pub(super) fn build<'p>(
         loops: Vec::new(),
         null_exit: None,
         span: spec.span,
+        sent: Some(0),
     };
     cx.set_span(spec.span);
     lower(&mut cx)?;
     cx.finish()?;
+    let sent = match cx.sent {
+        Some(1..) if spec.role == Role::Callback || has_loop(cx.b.func) => None,
+        sent => sent,
+    };
     let role = match spec.role {
         Role::Main => FunctionRole::Probe {
             index: p.probe_index,
@@ -153,9 +161,39 @@ pub(super) fn build<'p>(
             func,
             role,
             span: spec.has_span.then_some(spec.span),
+            sent,
         },
     );
     Ok(())
+}
+
+/// Whether any path leads back to where it came from.
+fn has_loop(func: &Function) -> bool {
+    let cfg = ControlFlowGraph::with_function(func);
+    // Blocks leave once nothing leads to them any more; what stays is on a loop or behind one.
+    let mut n_before: BTreeMap<Block, usize> = func
+        .layout
+        .blocks()
+        .map(|block| (block, cfg.pred_iter(block).count()))
+        .collect();
+    let mut free: Vec<Block> = n_before
+        .iter()
+        .filter(|(_, n)| **n == 0)
+        .map(|(block, _)| *block)
+        .collect();
+    let mut n_left = n_before.len();
+    while let Some(block) = free.pop() {
+        n_left -= 1;
+        for next in cfg.succ_iter(block) {
+            if let Some(n) = n_before.get_mut(&next) {
+                *n -= 1;
+                if *n == 0 {
+                    free.push(next);
+                }
+            }
+        }
+    }
+    n_left > 0
 }
 
 fn signature(n_params: u32) -> Signature {
@@ -431,6 +469,14 @@ impl<'p> FnCx<'_, 'p> {
         Ok(result)
     }
 
+    /// Takes note of what is sent at this place, in bytes of the ring buffer.
+    pub(super) fn note_sent(&mut self, bytes: Option<u64>) {
+        self.sent = self
+            .sent
+            .zip(bytes)
+            .and_then(|(sent, bytes)| sent.checked_add(bytes));
+    }
+
     // Calls and symbols.
 
     fn func_ref(&mut self, symbol: Symbol, n_params: u32) -> FuncRef {
@@ -458,6 +504,7 @@ impl<'p> FnCx<'_, 'p> {
 
     /// Calls a function of the object.
     pub(super) fn call_subprog(&mut self, index: u32, args: &[Value]) -> Value {
+        self.note_sent(self.m.sent_by(index));
         let func = self.func_ref(Symbol::Subprog(index), args.len() as u32);
         let call = self.b.ins().call(func, args);
         self.b.inst_results(call)[0]
@@ -471,6 +518,8 @@ impl<'p> FnCx<'_, 'p> {
 
     /// The address of a function of the object, for a helper that calls back.
     pub(super) fn subprog_addr(&mut self, index: u32, n_params: u32) -> Value {
+        // It is called any number of times.
+        self.note_sent(self.m.sent_by(index).filter(|&bytes| bytes == 0));
         let func = self.func_ref(Symbol::Subprog(index), n_params);
         self.b.ins().func_addr(types::I64, func)
     }

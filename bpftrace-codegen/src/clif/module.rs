@@ -30,6 +30,8 @@ pub(crate) struct ClifFunction {
     pub(crate) role: FunctionRole,
     /// What in the script it comes from; `None` for subprograms shared by all.
     pub(crate) span: Option<Span>,
+    /// Bytes of the ring buffer that one call takes at most; `None`: nobody knows.
+    pub(crate) sent: Option<u64>,
 }
 
 /// What a function is in the object.
@@ -260,6 +262,11 @@ impl<'p> Module<'p> {
     /// Fills a number in.
     pub(super) fn set_function(&mut self, index: u32, function: ClifFunction) {
         self.functions[index as usize] = Some(function);
+    }
+
+    /// Bytes of the ring buffer that one call of a function takes at most; `None`: nobody knows.
+    pub(super) fn sent_by(&self, index: u32) -> Option<u64> {
+        self.functions.get(index as usize)?.as_ref()?.sent
     }
 
     /// The number of a shared subprogram, which is built at its first use.

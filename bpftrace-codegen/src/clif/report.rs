@@ -69,6 +69,9 @@ impl FnCx<'_, '_> {
         size: u32,
         fill: impl FnOnce(&mut Self, Addr) -> R<()>,
     ) -> R<()> {
+        // A header is in front of each record, and both are padded (`bpf_ringbuf_reserve`).
+        let record_bytes = (u64::from(size) + 8).next_multiple_of(8);
+        self.note_sent(Some(record_bytes));
         let ring = self.m.special_map(SpecialMap::RingBuffer);
         // Whoever sends records has a place to count the lost ones.
         self.m.special_map(SpecialMap::Lost);

@@ -1,6 +1,6 @@
 use bpftrace_meta::{Manifest, MapSize};
 
-use super::Settings;
+use super::{Found, Place, Settings};
 use crate::error::LoadError;
 use crate::host::Host;
 
@@ -13,7 +13,7 @@ const MIN_RING_BUFFER: u64 = 256 * 1024;
 pub(super) fn entries(
     manifest: &Manifest,
     settings: &Settings,
-    n_targets: usize,
+    targets: &[Found],
     host: &dyn Host,
 ) -> Result<Vec<Option<u32>>, LoadError> {
     manifest
@@ -26,8 +26,16 @@ pub(super) fn entries(
                 MapSize::MaxMapKeysTimes(buckets) => {
                     settings.max_map_keys().saturating_mul(u64::from(buckets))
                 }
-                MapSize::Targets => n_targets as u64,
-                MapSize::RingBuffer => ring_buffer(settings, host)?,
+                MapSize::Targets => targets.len() as u64,
+                MapSize::RingBuffer => match sent_in_all(manifest, targets) {
+                    Some(bytes) if settings.perf_rb_pages() == 0 => {
+                        // One byte always stays free (`__bpf_ringbuf_reserve`).
+                        let bytes = bytes.saturating_add(1).checked_next_power_of_two();
+                        let most = ring_buffer(settings, host)?;
+                        bytes.unwrap_or(most).clamp(host.page_size(), most)
+                    }
+                    _ => ring_buffer(settings, host)?,
+                },
             };
             // Hash tables may have 2^31 buckets at most (kernel/bpf/hashtab.c).
             Ok(Some(entries.clamp(1, 1 << 31) as u32))
@@ -35,7 +43,21 @@ pub(super) fn entries(
         .collect()
 }
 
-/// Size of the ring buffer in bytes: a power of two and a multiple of the page size.
+/// Bytes that the whole script sends at most, where that is known: when all there is are probes that
+/// run once, and none of them sends from inside of a loop.
+fn sent_in_all(manifest: &Manifest, targets: &[Found]) -> Option<u64> {
+    let mut sum = 0u64;
+    for Found { target, .. } in targets {
+        if !matches!(target.place, Place::Begin | Place::End) {
+            return None;
+        }
+        let probe = manifest.probes.get(target.probe.0 as usize)?;
+        sum = sum.checked_add(probe.sent_per_run?)?;
+    }
+    Some(sum)
+}
+
+/// Size of the ring buffer in bytes where it is not known what is sent: a power of two and a multiple of the page size.
 fn ring_buffer(settings: &Settings, host: &dyn Host) -> Result<u64, LoadError> {
     let page_size = host.page_size();
     let pages = match settings.perf_rb_pages() {

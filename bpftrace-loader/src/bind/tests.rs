@@ -81,6 +81,7 @@ fn one_probe(kind: ProgramKind, targets: Vec<ProbeTarget>) -> Manifest {
         target_number_insns: vec![3],
         uses_target_number: true,
         n_insns: 8,
+        sent_per_run: None,
     });
     manifest
 }
@@ -558,6 +559,37 @@ fn sizes_of_maps() {
     );
     let pages = FakeHost::new().with_env("BPFTRACE_PERF_RB_PAGES", "5");
     assert_eq!(sizes(script, &pages).entries[4], Some(4 * 4096));
+}
+
+#[test]
+fn the_ring_buffer_holds_what_probes_that_run_once_send() {
+    let size = |targets: Vec<ProbeTarget>, sent: Option<u64>, host: &FakeHost| {
+        let mut script = one_probe(ProgramKind::RawTracepointRun, targets);
+        script.probes[0].sent_per_run = sent;
+        script.maps.push(MapMeta {
+            symbol: "ringbuf".into(),
+            role: MapRole::RingBuffer,
+            size: MapSize::RingBuffer,
+        });
+        bound(script, &options(), host).unwrap().entries[0].unwrap()
+    };
+    let host = FakeHost::new();
+    let begin = || vec![ProbeTarget::Begin];
+    assert_eq!(size(begin(), Some(0), &host), 4096);
+    assert_eq!(size(begin(), Some(4095), &host), 4096);
+    // The kernel never fills the last byte.
+    assert_eq!(size(begin(), Some(4096), &host), 8192);
+    assert_eq!(size(begin(), Some(u64::MAX), &host), 16 << 20);
+    let both = vec![ProbeTarget::Begin, ProbeTarget::End];
+    assert_eq!(size(both, Some(4000), &host), 8192);
+    assert_eq!(size(begin(), None, &host), 16 << 20);
+    let timer = ProbeTarget::Interval(Period::Nanoseconds(1_000_000_000));
+    assert_eq!(
+        size(vec![ProbeTarget::Begin, timer], Some(16), &host),
+        16 << 20
+    );
+    let pages = FakeHost::new().with_env("BPFTRACE_PERF_RB_PAGES", "16");
+    assert_eq!(size(begin(), Some(16), &pages), 16 * 4096);
 }
 
 fn function(object: BtfObject, name: &str, id: u32) -> (BtfEntryKind, BtfEntry) {

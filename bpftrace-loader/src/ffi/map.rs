@@ -58,6 +58,11 @@ impl MapHandle {
         })
     }
 
+    /// Number of entries; bytes, for a ring buffer.
+    pub(crate) fn max_entries(&self) -> u32 {
+        self.max_entries
+    }
+
     /// Bytes of a value, of all possible CPUs for a per-CPU map.
     pub(crate) fn value_size(&self) -> usize {
         self.value_size

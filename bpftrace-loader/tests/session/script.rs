@@ -169,6 +169,7 @@ impl ScriptBuilder {
             target_number_insns: program.numbers.clone(),
             uses_target_number: by_number,
             n_insns: program.code.len() as u32 / 8,
+            sent_per_run: None,
         });
         let section = match kind {
             ProgramKind::RawTracepointRun => "raw_tp",
