@@ -12,7 +12,7 @@ use bpftrace_codegen::{CodegenOptions, ScriptInfo};
 use bpftrace_loader::LinuxHost;
 use bpftrace_loader::options::{DebugStages, Mode, RunOptions, Warnings};
 use bpftrace_loader::print::{BufferMode, ScriptOutput, TextSink};
-use bpftrace_sema::{KernelFiles, KernelTypes, SemaOptions};
+use bpftrace_sema::{KernelFiles, KernelTypes, NoTexts, SemaOptions};
 use btf_rs::{Backend, Btf};
 
 /// The least a compiler needs to know: the kernel's types, and no tracepoints.
@@ -50,8 +50,13 @@ fn compile(text: &str) -> Result<Vec<u8>, String> {
         return Err(shown(&diagnostics));
     }
     let types = KernelTypes::new(Types);
-    let (program, diagnostics) =
-        bpftrace_sema::analyze(&script, &sources, &types, &SemaOptions::safe());
+    let (program, diagnostics) = bpftrace_sema::analyze(
+        &script,
+        &mut sources,
+        &types,
+        &NoTexts,
+        &SemaOptions::safe(),
+    );
     let program = program.ok_or_else(|| shown(&diagnostics))?;
     let info = ScriptInfo {
         name: "embedded".to_owned(),

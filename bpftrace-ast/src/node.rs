@@ -66,7 +66,7 @@ pub struct CStatement {
 pub enum CStatementKind {
     /// A line that starts with `#`.
     Preprocessor,
-    /// A `struct`, `union` or `enum` definition.
+    /// A `struct`, `union`, `enum` or `typedef` definition.
     Definition,
 }
 

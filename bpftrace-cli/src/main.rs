@@ -7,6 +7,7 @@
 mod args;
 mod cmd;
 mod shim;
+mod texts_in;
 mod types_in;
 
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bpftrace_ast::source::SourceMap;
 use bpftrace_codegen::{CodegenError, CodegenOptions, DumpStages, Dumps, ScriptInfo, compile};
 use bpftrace_meta::{Artifact, ParamKind};
-use bpftrace_sema::{SemaOptions, analyze};
+use bpftrace_sema::{NoTexts, SemaOptions, analyze};
 
 const LINE: &str = "\n----------------------------------------\n";
 
@@ -39,7 +39,13 @@ fn compile_script(script: &str, dump: DumpStages) -> Compiled {
             options.overrides.push((key.to_owned(), value.to_owned()));
         }
     }
-    let (program, _) = analyze(&tree, &sources, &support::Fixture::new(), &options);
+    let (program, _) = analyze(
+        &tree,
+        &mut sources,
+        &support::Fixture::new(),
+        &NoTexts,
+        &options,
+    );
     let program = program?;
     let info = ScriptInfo {
         name: "t.bt".to_owned(),

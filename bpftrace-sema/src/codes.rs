@@ -68,6 +68,8 @@ pub const COMPTIME: Code = Code::new("comptime");
 pub const NO_TYPES: Code = Code::new("no-types");
 /// A C definition or preprocessor line.
 pub const C_DEFINITION: Code = Code::new("c-definition");
+/// An import that cannot be had.
+pub const IMPORT: Code = Code::new("import");
 /// A macro definition or call.
 pub const MACRO: Code = Code::new("macro");
 /// Nested too deeply.

@@ -17,6 +17,9 @@ pub(crate) struct Imported {
     pending: HashMap<StructId, Vec<RawMember>>,
     /// Members of completed structs whose types nobody has asked for.
     unloaded: HashMap<(StructId, u32), TypeRef>,
+    /// Structs and (`true`) unions that the script defines itself: these are meant wherever a type
+    /// names them.
+    replaced: HashMap<(String, bool), StructId>,
     /// Context structures, by name.
     contexts: HashMap<String, Option<StructId>>,
 }
@@ -25,6 +28,11 @@ pub(crate) struct Imported {
 const MAX_DEPTH: u32 = 32;
 
 impl Imported {
+    /// Puts a struct of the script in the place of the source's of the same name.
+    pub(crate) fn replace_struct(&mut self, name: (String, bool), id: StructId) {
+        self.replaced.insert(name, id);
+    }
+
     /// The type behind a reference. By-address types carry [`Mem::Unknown`].
     pub(crate) fn ty(&mut self, source: &dyn TypeSource, ty: TypeRef) -> Ty {
         self.ty_at(source, ty, 0)
@@ -56,6 +64,12 @@ impl Imported {
                 Ty::Void => Ty::Void,
                 element => Ty::Array(Rc::new(element), count, Mem::Unknown),
             },
+            RawType::Struct { name, is_union, .. } | RawType::Fwd { name, is_union }
+                if !self.replaced.is_empty()
+                    && self.replaced.contains_key(&(name.clone(), is_union)) =>
+            {
+                Ty::Struct(self.replaced[&(name, is_union)], Mem::Unknown)
+            }
             RawType::Struct {
                 name,
                 is_union,

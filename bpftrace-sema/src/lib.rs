@@ -14,6 +14,7 @@ mod builtin;
 mod cached;
 mod cdef;
 pub mod codes;
+mod constants;
 mod dump;
 mod env;
 mod import;
@@ -26,6 +27,7 @@ mod pipeline;
 mod require;
 mod spell;
 mod suggest;
+mod texts;
 mod ty;
 mod typed;
 mod typeinfo;
@@ -37,6 +39,9 @@ pub use options::SemaOptions;
 pub use pipeline::analyze;
 pub use spell::spell;
 
+pub use texts::{
+    Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, NoTexts, TextSource,
+};
 pub use ty::{
     AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef, StructId, Ty,
     TypeTable,

@@ -18,6 +18,8 @@ pub struct SemaOptions {
     /// What these positional parameters look like.
     /// Parameters beyond these are typed by their use in the script.
     pub param_kinds: Vec<ParamKind>,
+    /// Headers that are read before the script's C text, as if it named them in quotes.
+    pub includes: Vec<String>,
 }
 
 impl SemaOptions {
@@ -29,6 +31,7 @@ impl SemaOptions {
             overrides: Vec::new(),
             params: Vec::new(),
             param_kinds: Vec::new(),
+            includes: Vec::new(),
         }
     }
 }

@@ -8,13 +8,14 @@ use bpftrace_ast::source::SourceMap;
 use bpftrace_meta::{HostValue, ProgramKind};
 
 use crate::cached::Cached;
-use crate::cdef::read_c;
+use crate::cdef::{CText, read_c};
 use crate::env::{KeyState, Locals};
 use crate::lower::{Session, Tables, lower_unit, read_signatures};
 use crate::pass::attach::needs_pid_filter;
 use crate::pass::macros::Macros;
-use crate::pass::{config, decls, units};
+use crate::pass::{config, decls, imports, units};
 use crate::require::find_requirements;
+use crate::texts::TextSource;
 use crate::typeinfo::TypeSource;
 use crate::{
     Body, CodeOptions, Function, IntTy, MapDef, MapIdx, Probe, SemaOptions, Ty, TypedProgram, codes,
@@ -24,11 +25,12 @@ use crate::{
 const MAX_ROUNDS: u32 = 50;
 
 /// Analyses a script: names, types, checks. The program is there when there is no error among the
-/// diagnostics.
+/// diagnostics. Texts that the script names are added to `sources`.
 pub fn analyze(
     script: &Script,
-    sources: &SourceMap,
+    sources: &mut SourceMap,
     types: &dyn TypeSource,
+    texts: &dyn TextSource,
     options: &SemaOptions,
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
     let types = Cached::new(types);
@@ -62,9 +64,21 @@ fn analyze_without(
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
     let mut diags = Vec::new();
 
-    // 1. Settings, and what this version does not know.
+    // 1. Settings, and what the script imports.
+    let merged = imports::merge(script, sources, texts, &mut diags);
+    let script = &merged.script;
+    for object in &merged.objects {
+        diags.push(Diagnostic::error(
+            codes::UNSUPPORTED,
+            object.import.span,
+            format!(
+                "BPF objects cannot be imported yet: {} ({} bytes)",
+                object.path,
+                object.bytes.len()
+            ),
+        ));
+    }
     let settings = config::read_config(script.config.as_ref(), options, &mut diags);
-    decls::refuse_unsupported(script, &mut diags);
     let macros = Macros::of(script, &mut diags);
 
     // 2. Attach points: which probes share a program.
@@ -90,7 +104,19 @@ fn analyze_without(
 
     // 3. Names and types, until nothing changes; checks and lowering come of the last round.
     let mut session = Session::new(types, options, settings, macros);
-    session.c = read_c(script, types, &mut session.imported, &mut diags);
+    let c_text = CText {
+        includes: &options.includes,
+        headers: &merged.headers,
+        statements: &script.c_statements,
+    };
+    session.c = read_c(
+        &c_text,
+        texts,
+        sources,
+        types,
+        &mut session.imported,
+        &mut diags,
+    );
     read_signatures(&mut session, &units, &mut diags);
     decls::declare_maps(script, &mut session.maps, &mut diags);
     let bodies = infer(&mut session, &units, &mut diags, wrong);

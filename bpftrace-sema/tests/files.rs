@@ -3,6 +3,7 @@
 //! below.
 
 mod support;
+mod texts;
 
 use std::path::Path;
 
@@ -32,8 +33,17 @@ fn run(script: &str) -> String {
         {
             options.overrides.push((key.to_owned(), value.to_owned()));
         }
+        if let Some(name) = word.strip_prefix("include=") {
+            options.includes.push(name.to_owned());
+        }
     }
-    let (program, more) = analyze(&tree, &sources, &support::Fixture::new(), &options);
+    let (program, more) = analyze(
+        &tree,
+        &mut sources,
+        &support::Fixture::new(),
+        &texts::Texts,
+        &options,
+    );
     diags.extend(more);
     let mut out = render_all(&diags, &sources, Color::Never);
     for diag in &diags {

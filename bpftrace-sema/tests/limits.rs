@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bpftrace_ast::diag::has_errors;
 use bpftrace_ast::source::SourceMap;
-use bpftrace_sema::{SemaOptions, TypedProgram, analyze};
+use bpftrace_sema::{NoTexts, SemaOptions, TypedProgram, analyze};
 
 fn run(text: &str) -> Option<TypedProgram> {
     let mut sources = SourceMap::new();
@@ -14,8 +14,9 @@ fn run(text: &str) -> Option<TypedProgram> {
     let (script, _) = bpftrace_ast::parse(id, &sources);
     let (program, diags) = analyze(
         &script,
-        &sources,
+        &mut sources,
         &support::Fixture::new(),
+        &NoTexts,
         &SemaOptions::safe(),
     );
     assert!(

@@ -5,7 +5,7 @@ mod support;
 use bpftrace_ast::diag::has_errors;
 use bpftrace_ast::diag::render::{Color, render_all};
 use bpftrace_ast::source::SourceMap;
-use bpftrace_sema::{SemaOptions, TypedProgram, analyze};
+use bpftrace_sema::{NoTexts, SemaOptions, TypedProgram, analyze};
 
 fn check(text: &str) -> (Option<TypedProgram>, String) {
     let mut sources = SourceMap::new();
@@ -18,8 +18,9 @@ fn check(text: &str) -> (Option<TypedProgram>, String) {
     );
     let (program, diags) = analyze(
         &script,
-        &sources,
+        &mut sources,
         &support::Fixture::new(),
+        &NoTexts,
         &SemaOptions::safe(),
     );
     (program, render_all(&diags, &sources, Color::Never))

@@ -58,9 +58,14 @@ impl Parser<'_> {
         let rest = self.cursor.rest();
         let is_late = !script.items.is_empty();
         let is_preprocessor = rest.starts_with('#') && !rest.starts_with("#!");
-        if is_preprocessor || matches!(word, "struct" | "union" | "enum") && is_c_definition(rest) {
+        let is_typedef = word == "typedef" && self.cursor.after(token).kind == TokenKind::Ident;
+        let is_definition = matches!(word, "struct" | "union" | "enum")
+            && (is_c_definition(rest) || declaration_end(rest).is_some());
+        if is_preprocessor || is_typedef || is_definition {
             let statement = if is_preprocessor {
                 self.preprocessor_line()
+            } else if is_typedef {
+                self.c_typedef()?
             } else {
                 self.c_definition()?
             };
@@ -160,9 +165,18 @@ impl Parser<'_> {
         self.cursor.take(len).trim_end()
     }
 
+    /// A line that starts with `#`, and those that backslashes join to it.
     fn preprocessor_line(&mut self) -> CStatement {
         let start = self.cursor.pos();
-        let text = self.take_line().to_owned();
+        let rest = self.cursor.rest();
+        let mut len = 0;
+        for line in rest.split_inclusive('\n') {
+            len += line.len();
+            if !line.trim_end().ends_with('\\') {
+                break;
+            }
+        }
+        let text = self.cursor.take(len).trim_end().to_owned();
         let span = self.cursor.range(start, start + text.len());
         CStatement {
             span,
@@ -171,9 +185,33 @@ impl Parser<'_> {
         }
     }
 
+    /// A `typedef`, as text up to its `;`.
+    fn c_typedef(&mut self) -> Parsed<CStatement> {
+        let start = self.cursor.pos();
+        let Some(len) = typedef_end(self.cursor.rest()) else {
+            let rest = self.cursor.rest().len();
+            self.cursor.take(rest);
+            return self.fail("expected ';' after a typedef");
+        };
+        let text = self.cursor.take(len).to_owned();
+        Ok(CStatement {
+            span: self.cursor.since(start),
+            kind: CStatementKind::Definition,
+            text,
+        })
+    }
+
     /// A `struct`, `union` or `enum` definition, as text.
     fn c_definition(&mut self) -> Parsed<CStatement> {
         let start = self.cursor.pos();
+        if let Some(len) = declaration_end(self.cursor.rest()) {
+            let text = self.cursor.take(len).to_owned();
+            return Ok(CStatement {
+                span: self.cursor.since(start),
+                kind: CStatementKind::Definition,
+                text,
+            });
+        }
         let Some(len) = braces_end(self.cursor.rest()) else {
             let rest = self.cursor.rest().len();
             self.cursor.take(rest);
@@ -475,6 +513,43 @@ fn balanced_end(text: &str, open: char, close: char) -> Option<usize> {
             if depth == 0 {
                 return Some(at + 1);
             }
+        }
+    }
+    None
+}
+
+/// Length of a declaration without a definition: a keyword, a name, `;`.
+fn declaration_end(text: &str) -> Option<usize> {
+    let mut left = text;
+    for _ in 0..2 {
+        let end = left.find(|c| !lexer::is_ident_body(c))?;
+        if end == 0 {
+            return None;
+        }
+        left = &left[end..];
+        left = &left[lexer::layout_len(left)..];
+    }
+    let after = left.strip_prefix(';')?;
+    Some(text.len() - after.len())
+}
+
+/// Length up to and with the `;` outside of braces. Comments do not count.
+fn typedef_end(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut left = text;
+    while let Some(next) = left.find(['{', '}', ';', '/']) {
+        left = &left[next..];
+        if let Ok((after, _)) = lexer::comment(left) {
+            left = after;
+            continue;
+        }
+        let found = left.as_bytes()[0];
+        left = &left[1..];
+        match found {
+            b'{' => depth += 1,
+            b'}' => depth = depth.checked_sub(1)?,
+            b';' if depth == 0 => return Some(text.len() - left.len()),
+            _ => {}
         }
     }
     None

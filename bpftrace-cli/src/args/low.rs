@@ -28,8 +28,8 @@ OPTIONS:
         --unsafe              allow unsafe functions and attach points
         --dry-run             load and attach, then end
         --probe-filter REGEX  attach only probes whose names match
-    -I DIR                    accepted; C headers are not read yet
-        --include FILE        accepted; C headers are not read yet
+    -I DIR                    look for C headers in this directory too
+        --include FILE        read this C header before the script
         --usdt-file-activation
                               accepted; USDT probes are not supported yet
         --traceable-functions FILE
@@ -55,6 +55,8 @@ DEVELOPMENT:
 ENVIRONMENT:
     BPFTRACE_<KEY>            configuration, as in a script's config block
     BPFTRACE_BTF              BTF file in place of the running kernel's
+    BPFTRACE_KERNEL_SOURCE    directory of the kernel's source, for its headers
+    BPFTRACE_KERNEL_BUILD     directory it was built in, when that is another
     BPFTRACE_COLOR            'auto', 'always' or 'never'
 
 EXAMPLES:
@@ -93,7 +95,7 @@ pub(crate) struct Low {
     pub(crate) aot: Option<PathBuf>,
     pub(crate) no_feature: Vec<String>,
     pub(crate) include_dirs: Vec<PathBuf>,
-    pub(crate) includes: Vec<PathBuf>,
+    pub(crate) includes: Vec<String>,
     pub(crate) debug_dirs: Vec<PathBuf>,
     pub(crate) debug: Vec<String>,
     /// Words that are not options, in order.
@@ -179,7 +181,7 @@ impl Low {
                 "cmd" => self.command = Some(text()?),
                 "output" => self.output = Some(text()?.into()),
                 "debug" => self.debug.push(text()?),
-                "include" => self.includes.push(text()?.into()),
+                "include" => self.includes.push(text()?),
                 "probe-filter" => self.probe_filter = Some(text()?),
                 "traceable-functions" => self.traceable_functions = Some(text()?.into()),
                 "emit-elf" => self.emit_elf = Some(text()?.into()),

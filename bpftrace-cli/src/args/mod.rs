@@ -83,6 +83,10 @@ pub(crate) struct Compile {
     /// Also write the BPF object (`--emit-elf`).
     pub(crate) emit_elf: Option<PathBuf>,
     pub(crate) show: ShowStages,
+    /// Directories of headers (`-I`).
+    pub(crate) include_dirs: Vec<PathBuf>,
+    /// Headers that are read first (`--include`).
+    pub(crate) includes: Vec<String>,
     pub(crate) run: RunOptions,
     pub(crate) output: OutputOptions,
 }
@@ -227,6 +231,8 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
         then,
         emit_elf: low.emit_elf,
         show,
+        include_dirs: low.include_dirs,
+        includes: low.includes,
         run,
         output,
     })))

@@ -13,7 +13,7 @@ use bpftrace_sema::{KernelTypes, SemaOptions};
 
 use super::{fail, read, reason, say, show};
 use crate::args::{Compile, ShowStages, Then};
-use crate::{VERSION, shim, types_in::HostTypes};
+use crate::{VERSION, shim, texts_in::HostTexts, types_in::HostTypes};
 
 /// Compiles a script, then runs it or writes it out.
 pub(crate) fn compile(options: &Compile) -> ExitCode {
@@ -74,8 +74,14 @@ fn artifact(options: &Compile) -> Result<Artifact, ExitCode> {
     }
 
     let types = KernelTypes::new(HostTypes::new());
-    let (program, diagnostics) =
-        bpftrace_sema::analyze(&script, &sources, &types, &sema_options(&options.run));
+    let texts = HostTexts::new(&options.include_dirs);
+    let (program, diagnostics) = bpftrace_sema::analyze(
+        &script,
+        &mut sources,
+        &types,
+        &texts,
+        &sema_options(options),
+    );
     let failed = show(&diagnostics, &sources, warnings);
     let Some(program) = program.filter(|_| !failed) else {
         return Err(ExitCode::FAILURE);
@@ -104,7 +110,8 @@ fn artifact(options: &Compile) -> Result<Artifact, ExitCode> {
     Ok(artifact)
 }
 
-fn sema_options(run: &RunOptions) -> SemaOptions {
+fn sema_options(options: &Compile) -> SemaOptions {
+    let run = &options.run;
     let kind = |word: &String| match bpftrace_loader::number::parse_integer(word) {
         Ok(_) => ParamKind::Int,
         Err(_) => ParamKind::Str,
@@ -113,6 +120,7 @@ fn sema_options(run: &RunOptions) -> SemaOptions {
         unsafe_mode: run.unsafe_mode,
         params: run.params.clone(),
         param_kinds: run.params.iter().map(kind).collect(),
+        includes: options.includes.clone(),
         overrides: std::env::vars()
             .filter(|(name, _)| name.starts_with("BPFTRACE_"))
             .collect(),

@@ -9,6 +9,7 @@ use bpftrace_ast::source::Span;
 use bpftrace_meta::{HostValue, ProbeTarget, ProgramKind};
 
 use super::{Lowerer, Val};
+use crate::cdef::CDefs;
 use crate::pass::attach::{address_space, probe_label, probe_type};
 use crate::{Builtin, CastKind, Clock, ExprKind, IntTy, Mem, StackTy, Ty, codes, suggest};
 
@@ -79,12 +80,10 @@ impl Lowerer<'_, '_> {
         if let Some(val) = self.builtin(span, name) {
             return val;
         }
-        if let Some(&(id, value)) = self.s.c.enumerators.get(name) {
-            let kind = ExprKind::Const(value as u64);
-            return Val::new(Ty::Enum(id, IntTy::U64), span, kind)
-                .with_range((i128::from(value), i128::from(value)));
+        if let Some(enumerator) = self.s.c.own_enumerator(name) {
+            return Val::enumerator(span, enumerator);
         }
-        if self.s.c.macros.contains_key(name) {
+        if self.s.c.macro_text(name, false).is_some() {
             return self.c_macro(span, name);
         }
         if let Some((ty, value)) = self.s.types.find_enumerator(name) {
@@ -106,6 +105,16 @@ impl Lowerer<'_, '_> {
                 None => Val::literal(span, i128::from(value)),
             };
         }
+        if self.s.c.macro_text(name, true).is_some() {
+            return self.c_macro(span, name);
+        }
+        let (c, mut asker) = self.s.c_headers();
+        if let Some(enumerator) = c.header_enumerator(&mut asker, name) {
+            return Val::enumerator(span, enumerator);
+        }
+        if let Some(value) = CDefs::known_constant(name) {
+            return Val::literal(span, i128::from(value));
+        }
         let functions = super::call::function_names().filter(|f| *f == name);
         let mut diag = Diagnostic::error(
             codes::UNKNOWN_IDENTIFIER,
@@ -116,6 +125,8 @@ impl Lowerer<'_, '_> {
             diag = diag.with_hint(format!("{name} is a function: write {name}()"));
         } else if let Some(near) = suggest::nearest(name, BUILTINS.iter().copied()) {
             diag = diag.with_hint(format!("Did you mean: {near}?"));
+        } else if let Some(hint) = self.s.missing_header_hint() {
+            diag = diag.with_hint(hint);
         }
         self.s.diags.push(diag);
         Val::unknown(span)

@@ -157,17 +157,27 @@ impl Lowerer<'_, '_> {
         let tree = match self.s.c_exprs.get(name) {
             Some(known) => known.clone(),
             None => {
-                let text = self.s.c.macros.get(name).cloned().unwrap_or_default();
+                let own = self.s.c.macro_text(name, false);
+                let text = own.or_else(|| self.s.c.macro_text(name, true));
                 // Its places are nobody's: the expression moves to where it is used.
                 let mut sources = SourceMap::new();
-                let source = sources.add(name, text);
+                let source = sources.add(name, text.unwrap_or_default());
                 let (tree, diags) = bpftrace_ast::parse_expr(source, &sources);
                 let tree = tree.filter(|_| diags.is_empty());
                 self.s.c_exprs.insert(name.to_owned(), tree.clone());
                 tree
             }
         };
-        let Some(tree) = tree else {
+        let is_known = |tree: &node::Expr| match &tree.kind {
+            // A call of a macro with parameters is an expression of C, not of this language.
+            Ast::Call(call) => !self.s.c.has_function_like(&call.name.name),
+            _ => true,
+        };
+        let Some(tree) = tree.filter(is_known) else {
+            let (c, mut asker) = self.s.c_headers();
+            if let Some(value) = c.macro_constant(&mut asker, name) {
+                return Val::literal(span, value);
+            }
             self.error(
                 codes::MACRO,
                 span,

@@ -35,7 +35,7 @@ use bpftrace_ast::node;
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{HostValue, NamedParam};
 
-use crate::cdef::CDefs;
+use crate::cdef::{Asker, CDefs};
 use crate::env::{Locals, Maps};
 use crate::import::Imported;
 use crate::join::{self, Range};
@@ -142,6 +142,26 @@ impl<'a> Session<'a> {
             args_structs: HashMap::new(),
         }
     }
+
+    /// The C definitions, and what looking for one in a header needs.
+    fn c_headers(&mut self) -> (&mut CDefs, Asker<'_>) {
+        let asker = Asker {
+            imported: &mut self.imported,
+            types: self.types,
+        };
+        (&mut self.c, asker)
+    }
+
+    /// Which headers are not there, for messages about names that may be theirs.
+    fn missing_header_hint(&self) -> Option<String> {
+        let missing = self.c.missing_headers();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "These headers are not installed: {}. -I DIR adds a directory with headers.",
+                missing.join(", ")
+            )
+        })
+    }
 }
 
 /// Trees nest no deeper than this.
@@ -202,6 +222,13 @@ impl Val {
     fn stmts(span: Span, stmts: Vec<Stmt>) -> Self {
         let nothing = Self::void(span).expr;
         Self::new(Ty::Void, span, ExprKind::Block(stmts, Box::new(nothing)))
+    }
+
+    /// An enumerator that C text defines.
+    fn enumerator(span: Span, (id, value): (EnumTyId, i64)) -> Self {
+        let kind = ExprKind::Const(value as u64);
+        Self::new(Ty::Enum(id, IntTy::U64), span, kind)
+            .with_range((i128::from(value), i128::from(value)))
     }
 
     fn boolean(span: Span, value: bool) -> Self {

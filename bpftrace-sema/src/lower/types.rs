@@ -152,8 +152,16 @@ impl Lowerer<'_, '_> {
         if let Some(ty) = named_type(name) {
             return Some(ty);
         }
+        if let Some(ty) = self.s.c.own_typedef(name) {
+            return Some(ty);
+        }
         if let Some(found) = self.s.types.find_typedef(name) {
             let ty = self.s.imported.ty(self.s.types, found);
+            self.complete_if_by_address(&ty);
+            return Some(ty);
+        }
+        let (c, mut asker) = self.s.c_headers();
+        if let Some(ty) = c.header_typedef(&mut asker, name) {
             self.complete_if_by_address(&ty);
             return Some(ty);
         }
@@ -174,19 +182,10 @@ impl Lowerer<'_, '_> {
 
     fn tagged_type(&mut self, span: Span, keyword: &str, name: &str) -> Option<Ty> {
         let own = match keyword {
-            "enum" => self
-                .s
-                .c
-                .enums
-                .get(name)
-                .map(|(id, int)| Ty::Enum(*id, *int)),
+            "enum" => self.s.c.own_enum(name).map(|(id, int)| Ty::Enum(id, int)),
             _ => {
-                let key = (name.to_owned(), keyword == "union");
-                self.s
-                    .c
-                    .structs
-                    .get(&key)
-                    .map(|id| Ty::Struct(*id, Mem::Unknown))
+                let own = self.s.c.own_struct(name, keyword == "union");
+                own.map(|id| Ty::Struct(id, Mem::Unknown))
             }
         };
         if own.is_some() {
@@ -197,12 +196,27 @@ impl Lowerer<'_, '_> {
             _ => self.s.types.find_struct(name, keyword == "union"),
         };
         let Some(found) = found else {
-            self.error(
-                codes::UNKNOWN_TYPE,
-                span,
-                format!("Cannot resolve unknown type \"{keyword} {name}\""),
-            );
-            return None;
+            let (c, mut asker) = self.s.c_headers();
+            let found = match keyword {
+                "enum" => c
+                    .header_enum(&mut asker, name)
+                    .map(|(id, int)| Ty::Enum(id, int)),
+                _ => c
+                    .header_struct(&mut asker, name, keyword == "union")
+                    .map(|id| Ty::Struct(id, Mem::Unknown)),
+            };
+            if found.is_none() {
+                let mut diag = Diagnostic::error(
+                    codes::UNKNOWN_TYPE,
+                    span,
+                    format!("Cannot resolve unknown type \"{keyword} {name}\""),
+                );
+                if let Some(hint) = self.s.missing_header_hint() {
+                    diag = diag.with_hint(hint);
+                }
+                self.s.diags.push(diag);
+            }
+            return found;
         };
         let ty = self.s.imported.ty(self.s.types, found);
         self.complete_if_by_address(&ty);

@@ -6,20 +6,6 @@ use bpftrace_ast::node::{Item, MapDecl, Script};
 use crate::env::{KeyState, MapState, Maps, TyState};
 use crate::{DeclaredMap, MapKind, Ty, codes, suggest};
 
-/// Points at the parts of a script that this version cannot do.
-pub(crate) fn refuse_unsupported(script: &Script, diags: &mut Vec<Diagnostic>) {
-    let mut refuse = |span, what: &str| {
-        diags.push(Diagnostic::error(
-            codes::UNSUPPORTED,
-            span,
-            format!("{what} not supported yet"),
-        ));
-    };
-    for import in &script.imports {
-        refuse(import.span, "import is");
-    }
-}
-
 const KINDS: &[(&str, MapKind)] = &[
     ("percpulruhash", MapKind::PercpuLruHash),
     ("percpuhash", MapKind::PercpuHash),

@@ -1,0 +1,3 @@
+struct fine { int x; };
+struct broken { nope_t x; };
+#endif
