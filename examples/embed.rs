@@ -43,11 +43,10 @@ impl KernelFiles for Types {
 fn compile(text: &str) -> Result<Vec<u8>, String> {
     let mut sources = SourceMap::new();
     let source = sources.add("embedded", text);
-    let shown = |diagnostics: &[_]| render_all(diagnostics, &sources, Color::Never);
 
     let (script, diagnostics) = bpftrace_ast::parse(source, &sources);
     if !diagnostics.is_empty() {
-        return Err(shown(&diagnostics));
+        return Err(render_all(&diagnostics, &sources, Color::Never));
     }
     let types = KernelTypes::new(Types);
     let (program, diagnostics) = bpftrace_sema::analyze(
@@ -57,7 +56,7 @@ fn compile(text: &str) -> Result<Vec<u8>, String> {
         &NoTexts,
         &SemaOptions::safe(),
     );
-    let program = program.ok_or_else(|| shown(&diagnostics))?;
+    let program = program.ok_or_else(|| render_all(&diagnostics, &sources, Color::Never))?;
     let info = ScriptInfo {
         name: "embedded".to_owned(),
         source,

@@ -269,11 +269,14 @@ mod tests {
 
     #[test]
     fn directories_are_imported_in_order_and_other_files_are_left_out() {
-        let dir = dir("dir", &[("b.h", "H"), ("a.bt", "A"), ("c.txt", "C")]);
-        let texts = HostTexts::new(&[]);
-        let importer = dir.with_file_name("main.bt");
-        let name = dir.file_name().expect("a name").to_string_lossy();
-        let files = texts.import(&name, &importer.display().to_string());
+        let dir = dir("dir", &[]);
+        let lib = dir.join("lib");
+        fs::create_dir_all(lib.join("deeper")).expect("a directory");
+        for (name, text) in [("b.h", "H"), ("a.bt", "A"), ("c.txt", "C")] {
+            fs::write(lib.join(name), text).expect("a file");
+        }
+        let importer = dir.join("main.bt").display().to_string();
+        let files = HostTexts::new(&[]).import("lib", &importer);
         let expected = [
             ImportContent::Script("A".to_owned()),
             ImportContent::Header("H".to_owned()),
