@@ -34,11 +34,34 @@ pub fn analyze(
     options: &SemaOptions,
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
     let types = Cached::new(types);
+    let mut import_diags = Vec::new();
+    let merged = imports::merge(script, sources, texts, &mut import_diags);
+    for object in &merged.objects {
+        import_diags.push(Diagnostic::error(
+            codes::UNSUPPORTED,
+            object.import.span,
+            format!(
+                "BPF objects cannot be imported yet: {} ({} bytes)",
+                object.path,
+                object.bytes.len()
+            ),
+        ));
+    }
     let mut impossible = units::Impossible::new();
     let mut first = None;
     loop {
         let mut wrong = units::Impossible::new();
-        let result = analyze_without(&impossible, script, sources, &types, options, &mut wrong);
+        let diags = import_diags.clone();
+        let result = analyze_without(
+            &impossible,
+            &merged,
+            diags,
+            sources,
+            &types,
+            texts,
+            options,
+            &mut wrong,
+        );
         let n_before = impossible.len();
         impossible.extend(wrong);
         if impossible.len() == n_before {
@@ -54,30 +77,23 @@ pub fn analyze(
 
 /// One attempt, without those alternatives of attach points that are known to be impossible. Those
 /// found to have mistakes in it are added to `wrong`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the inputs of the analysis, one by one"
+)]
 fn analyze_without(
     impossible: &units::Impossible,
-    script: &Script,
-    sources: &SourceMap,
+    merged: &imports::Merged,
+    mut diags: Vec<Diagnostic>,
+    sources: &mut SourceMap,
     types: &Cached<'_>,
+    texts: &dyn TextSource,
     options: &SemaOptions,
     wrong: &mut units::Impossible,
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
-    let mut diags = Vec::new();
-
-    // 1. Settings, and what the script imports.
-    let merged = imports::merge(script, sources, texts, &mut diags);
     let script = &merged.script;
-    for object in &merged.objects {
-        diags.push(Diagnostic::error(
-            codes::UNSUPPORTED,
-            object.import.span,
-            format!(
-                "BPF objects cannot be imported yet: {} ({} bytes)",
-                object.path,
-                object.bytes.len()
-            ),
-        ));
-    }
+
+    // 1. Settings.
     let settings = config::read_config(script.config.as_ref(), options, &mut diags);
     let macros = Macros::of(script, &mut diags);
 

@@ -164,12 +164,9 @@ impl CDefs {
         for token in &mut body {
             let text = token.text();
             let is_char = matches!(token.kind, super::token::Kind::Char(_));
-            let odd = is_char || text.starts_with("0x") || text.starts_with("0X");
-            let suffixed = text.ends_with(['u', 'U', 'l', 'L']);
-            if odd || text.starts_with("0b") || suffixed {
-                if let Some(value) = token.value().filter(|_| is_char || suffixed || !odd) {
-                    token.kind = super::token::Kind::Number(Rc::from(value.to_string()));
-                }
+            let foreign = is_char || text.starts_with("0b") || text.ends_with(['u', 'U', 'l', 'L']);
+            if foreign && let Some(value) = token.value() {
+                token.kind = super::token::Kind::Number(Rc::from(value.to_string()));
             }
         }
         Some(spelled(&body))
