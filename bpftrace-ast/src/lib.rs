@@ -34,4 +34,4 @@ mod parser;
 pub mod print;
 pub mod source;
 
-pub use parser::{parse, parse_expr};
+pub use parser::{parse, parse_expr, parse_macros};

@@ -19,7 +19,7 @@ pub(crate) use ctype::is_builtin;
 
 use crate::diag::{Code, Diagnostic};
 use crate::lexer::{Token, TokenKind};
-use crate::node::{Expr, Ident, Script};
+use crate::node::{Expr, Ident, Macro, Script};
 use crate::source::{SourceId, SourceMap, Span};
 use cursor::Cursor;
 
@@ -62,6 +62,30 @@ pub fn parse_expr(source: SourceId, map: &SourceMap) -> (Option<Expr>, Vec<Diagn
         expr.ok().filter(|_| parser.diagnostics.is_empty()),
         parser.diagnostics,
     )
+}
+
+/// Parses a part of a text that holds nothing but macros: the bytes from `start` to `end`, which must be boundaries
+/// of characters. Places count from the start of the whole text.
+///
+/// # Panics
+///
+/// If the range does not lie in the text.
+pub fn parse_macros(
+    source: SourceId,
+    map: &SourceMap,
+    range: std::ops::Range<usize>,
+) -> (Vec<Macro>, Vec<Diagnostic>) {
+    let text = &map.file(source).text()[..range.end];
+    let mut parser = Parser::new(source, text);
+    parser.cursor.start_at(range.start);
+    let mut macros = Vec::new();
+    while parser.peek().kind != TokenKind::Eof {
+        match parser.macro_definition() {
+            Ok(definition) => macros.push(definition),
+            Err(Failed) => break,
+        }
+    }
+    (macros, parser.diagnostics)
 }
 
 /// A mistake has been reported, and the construct cannot be finished.

@@ -4,6 +4,9 @@
 //! the standard library, and the replacement texts of C macros. All positions are [`Span`]s: a source and
 //! two byte offsets. Lines and columns are computed only when something is shown to a person.
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
 /// Texts longer than this many bytes are cut; the parser reports it. Offsets therefore always fit in 32 bits.
 pub const MAX_SOURCE_LEN: usize = 64 << 20;
 
@@ -91,10 +94,11 @@ pub struct LineCol {
 /// One text with its name and an index of its lines.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    name: String,
-    text: String,
-    /// Offset of the first byte of each line; the first entry is always 0.
-    line_starts: Vec<u32>,
+    name: Cow<'static, str>,
+    text: Cow<'static, str>,
+    /// Offset of the first byte of each line; the first entry is always 0. Made when first asked for: most texts
+    /// have no mistakes.
+    line_starts: OnceLock<Vec<u32>>,
     cut: bool,
 }
 
@@ -109,6 +113,19 @@ impl SourceFile {
         &self.text
     }
 
+    fn line_starts(&self) -> &[u32] {
+        self.line_starts.get_or_init(|| {
+            let line_ends = self
+                .text
+                .bytes()
+                .enumerate()
+                .filter(|&(_, byte)| byte == b'\n');
+            std::iter::once(0)
+                .chain(line_ends.map(|(at, _)| at as u32 + 1))
+                .collect()
+        })
+    }
+
     /// Whether the text was longer than [`MAX_SOURCE_LEN`] and lost its tail.
     pub fn is_cut(&self) -> bool {
         self.cut
@@ -117,10 +134,11 @@ impl SourceFile {
     /// Line and column of a byte offset; offsets past the end are taken as the end.
     pub fn line_col(&self, offset: u32) -> LineCol {
         let offset = offset.min(self.text.len() as u32);
-        let line_idx = self.line_starts.partition_point(|&start| start <= offset) - 1;
+        let line_starts = self.line_starts();
+        let line_idx = line_starts.partition_point(|&start| start <= offset) - 1;
         LineCol {
             line: line_idx as u32 + 1,
-            col: offset - self.line_starts[line_idx] + 1,
+            col: offset - line_starts[line_idx] + 1,
         }
     }
 
@@ -129,11 +147,11 @@ impl SourceFile {
         let Some(idx) = (line as usize).checked_sub(1) else {
             return "";
         };
-        let Some(&start) = self.line_starts.get(idx) else {
+        let line_starts = self.line_starts();
+        let Some(&start) = line_starts.get(idx) else {
             return "";
         };
-        let end = self
-            .line_starts
+        let end = line_starts
             .get(idx + 1)
             .map_or(self.text.len(), |&next| next as usize);
         let line = &self.text[start as usize..end];
@@ -148,7 +166,7 @@ impl SourceFile {
 
     /// Number of lines; a text without any line end has one.
     pub fn n_lines(&self) -> u32 {
-        self.line_starts.len() as u32
+        self.line_starts().len() as u32
     }
 }
 
@@ -171,19 +189,21 @@ impl SourceMap {
         if cut {
             text.truncate(text.floor_char_boundary(MAX_SOURCE_LEN));
         }
-        let line_starts = std::iter::once(0)
-            .chain(
-                text.bytes()
-                    .enumerate()
-                    .filter(|&(_, byte)| byte == b'\n')
-                    .map(|(at, _)| at as u32 + 1),
-            )
-            .collect();
+        self.push(Cow::Owned(name.into()), Cow::Owned(text), cut)
+    }
+
+    /// Adds a text that is part of the program itself; nothing is copied.
+    pub fn add_static(&mut self, name: &'static str, text: &'static str) -> SourceId {
+        debug_assert!(text.len() <= MAX_SOURCE_LEN);
+        self.push(Cow::Borrowed(name), Cow::Borrowed(text), false)
+    }
+
+    fn push(&mut self, name: Cow<'static, str>, text: Cow<'static, str>, cut: bool) -> SourceId {
         let id = SourceId(self.files.len() as u32);
         self.files.push(SourceFile {
-            name: name.into(),
+            name,
             text,
-            line_starts,
+            line_starts: OnceLock::new(),
             cut,
         });
         id

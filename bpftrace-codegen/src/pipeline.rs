@@ -263,7 +263,7 @@ fn object_spec(
         license: program.license.clone(),
         maps: lowered.maps.clone(),
         data: vec![lowered.rodata.clone()],
-        externs: Vec::new(),
+        externs: lowered.externs.clone(),
         patches: lowered.patches.clone(),
         functions,
     }

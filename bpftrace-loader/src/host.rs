@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpftrace_meta::Feature;
+use bpftrace_meta::{Feature, ProgramKind};
 
 pub(crate) mod elf;
 mod linux;
@@ -89,6 +89,9 @@ pub trait Host {
     fn kernel_release(&self) -> String;
     /// Whether the kernel has a feature.
     fn has_feature(&self, feature: Feature) -> bool;
+    /// Whether the kernel has a function that programs call (in its own BTF, not in that of modules), and
+    /// whether it lets programs of a kind call it.
+    fn has_kernel_function(&self, name: &str, caller: Option<ProgramKind>) -> bool;
     /// What privileges lack for loading programs, as the message says.
     fn missing_privilege(&self) -> Option<String>;
     /// Address of a kernel symbol.

@@ -108,6 +108,10 @@ fn slot_text(value: &HostValue) -> String {
         HostValue::KernelSymbol(name) => format!("address of kernel symbol {name}"),
         HostValue::UserSymbol { name, .. } => format!("address of user symbol {name}"),
         HostValue::CgroupId(path) => format!("id of cgroup {path}"),
+        HostValue::KernelFunction { name, caller } => match caller {
+            Some(kind) => format!("whether {kind:?} programs may call {name}"),
+            None => format!("whether the kernel has the function {name}"),
+        },
         HostValue::Feature(feature) => format!("feature {}", features::name(*feature)),
         other => format!("{other:?}"),
     }

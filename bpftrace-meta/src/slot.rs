@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{AttachText, Feature, ParamKind};
+use crate::{AttachText, Feature, ParamKind, ProgramKind};
 
 /// Index of a slot in [`crate::Manifest::slots`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,6 +74,13 @@ pub enum HostValue {
     TaiOffset,
     /// Whether the kernel has a feature.
     Feature(Feature),
+    /// Whether the kernel has a function that programs may call.
+    KernelFunction {
+        /// The function.
+        name: String,
+        /// The kind of program that has to be allowed to call it; `None`: any.
+        caller: Option<ProgramKind>,
+    },
     /// Size of a memory page in bytes.
     PageSize,
     /// Whether run-time warnings are reported (not with `--no-warnings`).

@@ -1,4 +1,5 @@
-//! The functions of the language: one table.
+//! The functions that the compiler knows by itself: one table. Those that start with `__builtin_` are what
+//! the library's macros stand on; messages name them without it.
 
 use bpftrace_ast::attach::ProviderKind as P;
 
@@ -6,7 +7,6 @@ use bpftrace_ast::attach::ProviderKind as P;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::upper_case_acronyms, reason = "named as in the language")]
 pub(crate) enum Func {
-    Assert,
     Avg,
     Bswap,
     Buf,
@@ -14,7 +14,6 @@ pub(crate) enum Func {
     CgroupPath,
     Cgroupid,
     Clear,
-    Comm,
     Count,
     Debugf,
     Delete,
@@ -25,23 +24,19 @@ pub(crate) enum Func {
     Getopt,
     HasKey,
     Hist,
-    IsArray,
-    IsErr,
-    IsInteger,
+    IsKeyed,
     IsLiteral,
-    IsPtr,
-    IsStr,
-    IsUnsignedInteger,
+    IsScalar,
     Join,
     Kaddr,
+    KfuncAllowed,
+    KfuncExist,
     Kptr,
     Kstack,
     Ksym,
-    LeaderComm,
-    LeaderTid,
-    Len,
     Lhist,
     Macaddr,
+    MapLen,
     Max,
     Memcmp,
     Min,
@@ -49,33 +44,31 @@ pub(crate) enum Func {
     Ntop,
     Override,
     Path,
-    Pcomm,
     PercpuKaddr,
     Pid,
-    Ppid,
     Print,
     Printf,
     Pton,
     Reg,
     Signal,
     SignalName,
-    SignalThread,
+    SignalNumber,
     SkbOutput,
     SocketCookie,
-    StaticAssert,
+    StackLen,
     Stats,
     Str,
-    Strcap,
     Strerror,
     SyscallName,
     StrConcat,
-    Strcontains,
     Strftime,
     Strlen,
     Strncmp,
     Strstr,
     Sum,
     System,
+    TaskFromPid,
+    TaskRelease,
     Tid,
     Time,
     Tseries,
@@ -160,7 +153,33 @@ const USER: &[P] = &[P::Uprobe, P::Uretprobe, P::Usdt];
 
 /// All functions, sorted by name.
 pub(crate) const FUNCTIONS: &[Entry] = &[
-    entry("assert", Func::Assert, 2, 2),
+    entry("__builtin_delete", Func::Delete, 1, 2),
+    entry("__builtin_find", Func::Find, 3, 3),
+    entry("__builtin_has_key", Func::HasKey, 2, 2),
+    entry("__builtin_is_keyed", Func::IsKeyed, 1, 1),
+    entry("__builtin_is_literal", Func::IsLiteral, 1, 1),
+    entry("__builtin_is_scalar", Func::IsScalar, 1, 1),
+    entry("__builtin_kfunc_allowed", Func::KfuncAllowed, 1, 1),
+    entry("__builtin_kfunc_exist", Func::KfuncExist, 1, 1),
+    entry("__builtin_map_len", Func::MapLen, 1, 1),
+    entry("__builtin_memcmp", Func::Memcmp, 3, 3),
+    dangerous(only(
+        entry("__builtin_override", Func::Override, 1, 1),
+        &[P::Kprobe],
+    )),
+    dangerous(only(entry("__builtin_signal", Func::Signal, 2, 2), SIGNAL)),
+    entry("__builtin_signal_name", Func::SignalName, 1, 1),
+    entry("__builtin_signal_number", Func::SignalNumber, 1, 1),
+    entry("__builtin_stack_len", Func::StackLen, 1, 1),
+    entry("__builtin_str_concat", Func::StrConcat, 2, 2),
+    entry("__builtin_strerror", Func::Strerror, 1, 1),
+    entry("__builtin_strlen", Func::Strlen, 1, 1),
+    entry("__builtin_strstr", Func::Strstr, 2, 2),
+    entry("__builtin_syscall_name", Func::SyscallName, 1, 1),
+    entry("__builtin_task_from_pid", Func::TaskFromPid, 1, 1),
+    entry("__builtin_task_release", Func::TaskRelease, 1, 1),
+    only(entry("__builtin_uaddr", Func::Uaddr, 1, 1), USER),
+    dangerous(entry("__builtin_write_user", Func::WriteUser, 3, 3)),
     entry("avg", Func::Avg, 1, 1),
     entry("bswap", Func::Bswap, 1, 1),
     entry("buf", Func::Buf, 1, 2),
@@ -168,55 +187,31 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("cgroup_path", Func::CgroupPath, 1, 2),
     entry("cgroupid", Func::Cgroupid, 1, 1),
     entry("clear", Func::Clear, 1, 1),
-    entry("comm", Func::Comm, 0, 1),
     entry("count", Func::Count, 0, 0),
     entry("debugf", Func::Debugf, 1, MANY),
-    entry("delete", Func::Delete, 1, 2),
     entry("errorf", Func::Errorf, 1, MANY),
     entry("exit", Func::Exit, 0, 1),
     entry("fail", Func::Fail, 1, MANY),
-    entry("find", Func::Find, 3, 3),
     entry("getopt", Func::Getopt, 1, 3),
-    entry("has_key", Func::HasKey, 2, 2),
     entry("hist", Func::Hist, 1, 2),
-    entry("is_array", Func::IsArray, 1, 1),
-    entry("is_err", Func::IsErr, 1, 1),
-    entry("is_integer", Func::IsInteger, 1, 1),
-    entry("is_literal", Func::IsLiteral, 1, 1),
-    entry("is_ptr", Func::IsPtr, 1, 1),
-    entry("is_str", Func::IsStr, 1, 1),
-    entry("is_unsigned_integer", Func::IsUnsignedInteger, 1, 1),
     entry("join", Func::Join, 1, 2),
     entry("kaddr", Func::Kaddr, 1, 1),
     entry("kptr", Func::Kptr, 1, 1),
     entry("kstack", Func::Kstack, 0, 2),
     entry("ksym", Func::Ksym, 1, 1),
-    entry("leader_comm", Func::LeaderComm, 0, 1),
-    entry("leader_tid", Func::LeaderTid, 0, 1),
-    entry("len", Func::Len, 1, 1),
     entry("lhist", Func::Lhist, 4, 4),
     entry("macaddr", Func::Macaddr, 1, 1),
     entry("max", Func::Max, 1, 1),
-    entry("memcmp", Func::Memcmp, 3, 3),
     entry("min", Func::Min, 1, 1),
     entry("nsecs", Func::Nsecs, 0, 1),
     entry("ntop", Func::Ntop, 1, 2),
-    dangerous(only(entry("override", Func::Override, 1, 1), &[P::Kprobe])),
     only(entry("path", Func::Path, 1, 2), TRACING),
-    entry("pcomm", Func::Pcomm, 0, 1),
     entry("percpu_kaddr", Func::PercpuKaddr, 1, 2),
     entry("pid", Func::Pid, 0, 1),
-    entry("ppid", Func::Ppid, 0, 1),
     entry("print", Func::Print, 1, 3),
     entry("printf", Func::Printf, 1, MANY),
     entry("pton", Func::Pton, 1, 1),
     only(entry("reg", Func::Reg, 1, 1), REGS),
-    dangerous(only(entry("signal", Func::Signal, 1, 1), SIGNAL)),
-    entry("signal_name", Func::SignalName, 1, 1),
-    dangerous(only(
-        entry("signal_thread", Func::SignalThread, 1, 1),
-        SIGNAL,
-    )),
     only(
         entry("skboutput", Func::SkbOutput, 4, 4),
         &[P::Fentry, P::Fexit, P::Rawtracepoint],
@@ -225,32 +220,37 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
         entry("socket_cookie", Func::SocketCookie, 1, 1),
         &[P::Fentry, P::Fexit, P::Rawtracepoint, P::Iter],
     ),
-    entry("static_assert", Func::StaticAssert, 2, 2),
     entry("stats", Func::Stats, 1, 1),
     entry("str", Func::Str, 1, 2),
-    entry("str_concat", Func::StrConcat, 2, 2),
-    entry("strcap", Func::Strcap, 1, 1),
-    entry("strcontains", Func::Strcontains, 2, 2),
-    entry("strerror", Func::Strerror, 1, 1),
     entry("strftime", Func::Strftime, 2, 2),
-    entry("strlen", Func::Strlen, 1, 1),
     entry("strncmp", Func::Strncmp, 3, 3),
-    entry("strstr", Func::Strstr, 2, 2),
     entry("sum", Func::Sum, 1, 1),
-    entry("syscall_name", Func::SyscallName, 1, 1),
     dangerous(entry("system", Func::System, 1, MANY)),
     entry("tid", Func::Tid, 0, 1),
     entry("time", Func::Time, 0, 1),
     entry("tseries", Func::Tseries, 3, 4),
-    only(entry("uaddr", Func::Uaddr, 1, 1), USER),
     only(entry("unwatch", Func::Unwatch, 1, 1), &[P::Watchpoint]),
     entry("uptr", Func::Uptr, 1, 1),
     entry("ustack", Func::Ustack, 0, 2),
     entry("usym", Func::Usym, 1, 1),
     entry("warnf", Func::Warnf, 1, MANY),
-    dangerous(entry("write_user", Func::WriteUser, 3, 3)),
     entry("zero", Func::Zero, 1, 1),
 ];
+
+/// What marks the functions and builtins that are for the library.
+pub(crate) const INTERNAL: &str = "__builtin_";
+
+impl Entry {
+    /// The name that messages give it.
+    pub(crate) fn shown(&self) -> &'static str {
+        shown(self.name)
+    }
+}
+
+/// The name that messages give a function.
+pub(crate) fn shown(name: &str) -> &str {
+    name.strip_prefix(INTERNAL).unwrap_or(name)
+}
 
 /// The function of a name.
 pub(crate) fn find_function(name: &str) -> Option<&'static Entry> {
@@ -262,7 +262,8 @@ pub(crate) fn find_function(name: &str) -> Option<&'static Entry> {
 
 /// What is wrong with a number of arguments.
 pub(crate) fn count_error(entry: &Entry, given: usize) -> Option<String> {
-    let Entry { name, min, max, .. } = *entry;
+    let Entry { min, max, .. } = *entry;
+    let name = entry.shown();
     if (min..=max).contains(&given) {
         return None;
     }

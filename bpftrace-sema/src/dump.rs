@@ -512,6 +512,8 @@ impl<'a> Dumper<'a> {
             Call::Strncmp(a, b, n) => format!("strncmp({}, {}, {n})", self.expr(a), self.expr(b)),
             Call::Strstr(a, b) => with("strstr", &[a, b]),
             Call::Strlen(a) => with("strlen", &[a]),
+            Call::StrConcat(a, b) => with("str_concat", &[a, b]),
+            Call::Memcmp(a, b) => with("memcmp", &[a, b]),
             Call::Ksym(a) => with("ksym", &[a]),
             Call::Usym(a) => with("usym", &[a]),
             Call::Ntop(None, a) => with("ntop", &[a]),
@@ -546,7 +548,8 @@ impl<'a> Dumper<'a> {
             }
             Call::Override(a) => with("override", &[a]),
             Call::WriteUser(a, b, c) => with("write_user", &[a, b, c]),
-            Call::CommOf(a) => with("comm", &[a]),
+            Call::TaskFromPid(a) => with("task_from_pid", &[a]),
+            Call::TaskRelease(a) => with("task_release", &[a]),
         }
     }
 }

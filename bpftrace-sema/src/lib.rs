@@ -26,6 +26,7 @@ mod pass;
 mod pipeline;
 mod require;
 mod spell;
+mod stdlib;
 mod suggest;
 mod texts;
 mod ty;

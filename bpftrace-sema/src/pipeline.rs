@@ -15,6 +15,7 @@ use crate::pass::attach::needs_pid_filter;
 use crate::pass::macros::Macros;
 use crate::pass::{config, decls, imports, units};
 use crate::require::find_requirements;
+use crate::stdlib::Library;
 use crate::texts::TextSource;
 use crate::typeinfo::TypeSource;
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 const MAX_ROUNDS: u32 = 50;
 
 /// Analyses a script: names, types, checks. The program is there when there is no error among the
-/// diagnostics. Texts that the script names are added to `sources`.
+/// diagnostics. Texts that the script names, and those of the library that it needs, are added to `sources`.
 pub fn analyze(
     script: &Script,
     sources: &mut SourceMap,
@@ -47,6 +48,7 @@ pub fn analyze(
             ),
         ));
     }
+    let library = Library::load(&merged.script, sources);
     let mut impossible = units::Impossible::new();
     let mut first = None;
     loop {
@@ -55,6 +57,7 @@ pub fn analyze(
         let result = analyze_without(
             &impossible,
             &merged,
+            &library,
             diags,
             sources,
             &types,
@@ -84,6 +87,7 @@ pub fn analyze(
 fn analyze_without(
     impossible: &units::Impossible,
     merged: &imports::Merged,
+    library: &Library,
     mut diags: Vec<Diagnostic>,
     sources: &mut SourceMap,
     types: &Cached<'_>,
@@ -95,7 +99,7 @@ fn analyze_without(
 
     // 1. Settings.
     let settings = config::read_config(script.config.as_ref(), options, &mut diags);
-    let macros = Macros::of(script, &mut diags);
+    let macros = Macros::of(script, library, &mut diags);
 
     // 2. Attach points: which probes share a program.
     let probes: Vec<&AstProbe> = script
@@ -119,7 +123,7 @@ fn analyze_without(
     }));
 
     // 3. Names and types, until nothing changes; checks and lowering come of the last round.
-    let mut session = Session::new(types, options, settings, macros);
+    let mut session = Session::new(types, options, settings, macros, library);
     let c_text = CText {
         includes: &options.includes,
         headers: &merged.headers,

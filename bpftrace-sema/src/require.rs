@@ -66,9 +66,6 @@ pub(crate) fn find_requirements(program: &TypedProgram, sources: &SourceMap) -> 
                 ExprKind::Call(Call::Override(_)) => {
                     need(Feature::Override, "override()", expr.span);
                 }
-                ExprKind::Call(Call::CommOf(_)) => {
-                    need(Feature::TaskFromPid, "comm() of another process", expr.span);
-                }
                 ExprKind::Call(Call::MapLen(_)) => {
                     need(Feature::ForEachMapElem, "len() of a map", expr.span);
                 }

@@ -12,6 +12,33 @@ pub fn spell(ty: &Ty, types: &TypeTable) -> String {
     out
 }
 
+/// The kind of a type in one word, without sizes, names and elements.
+pub(crate) fn base_type(ty: &Ty) -> &'static str {
+    match ty {
+        Ty::Void => "void",
+        Ty::Bool => "bool",
+        // Enums are integers that know their names.
+        Ty::Int(_) | Ty::Enum(..) => "int",
+        Ty::Ptr(..) => "pointer",
+        Ty::Struct(..) => "struct",
+        Ty::Array(..) => "array",
+        Ty::Str(_) | Ty::ProbeName => "string",
+        Ty::Buf(_) => "buffer",
+        Ty::Tuple(_) => "tuple",
+        Ty::Record(_) => "record",
+        Ty::KStack(_) => "kstack",
+        Ty::UStack(_) => "ustack",
+        Ty::KSym => "ksym_t",
+        Ty::USym => "usym_t",
+        Ty::Inet => "inet",
+        Ty::Username => "username_t",
+        Ty::Timestamp => "timestamp",
+        Ty::MacAddr => "mac_address",
+        Ty::CgroupPath => "cgroup_path_t",
+        Ty::Agg(agg) => spell_agg(agg),
+    }
+}
+
 /// Types nest no deeper than this in messages.
 const MAX_DEPTH: u32 = 64;
 

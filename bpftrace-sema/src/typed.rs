@@ -619,6 +619,10 @@ pub enum Call {
     Strstr(Box<Expr>, Box<Expr>),
     /// `strlen`.
     Strlen(Box<Expr>),
+    /// `str_concat(a, b)`: both strings, cut off at the size of the result.
+    StrConcat(Box<Expr>, Box<Expr>),
+    /// `memcmp` of two buffers of one size: the difference of the first bytes that differ, or 0.
+    Memcmp(Box<Expr>, Box<Expr>),
     /// `ksym(address)`.
     Ksym(Box<Expr>),
     /// `usym(address)`.
@@ -649,7 +653,7 @@ pub enum Call {
     PercpuKaddr(String, Option<Box<Expr>>),
     /// `socket_cookie(sk)`.
     SocketCookie(Box<Expr>),
-    /// `signal(n)`, `signal_thread(n)`.
+    /// `signal(n)`, `signal_thread(n)`: 0, or what the kernel says against it.
     Signal {
         /// Number.
         signal: Box<Expr>,
@@ -660,8 +664,11 @@ pub enum Call {
     Override(Box<Expr>),
     /// `write_user(dst, src, len)`.
     WriteUser(Box<Expr>, Box<Expr>, Box<Expr>),
-    /// `comm(pid)`.
-    CommOf(Box<Expr>),
+    /// The task with an id in the initial pid namespace (an `int32`), or null: `bpf_task_from_pid`. Only reachable where
+    /// the kernel lets programs of this kind call it. What is not null must be released.
+    TaskFromPid(Box<Expr>),
+    /// Gives such a task back: `bpf_task_release`.
+    TaskRelease(Box<Expr>),
 }
 
 /// Which aggregations can be read as one integer in an expression.

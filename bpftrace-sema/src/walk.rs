@@ -118,7 +118,10 @@ fn call_children<'a>(call: &'a Call, out: &mut Vec<Node<'a>>) {
         Call::Str { addr, len } | Call::Buf { addr, len } => {
             std::iter::once(addr).chain(len).map(|e| &**e).collect()
         }
-        Call::Strncmp(a, b, _) | Call::Strstr(a, b) => vec![a, b],
+        Call::Strncmp(a, b, _)
+        | Call::Strstr(a, b)
+        | Call::StrConcat(a, b)
+        | Call::Memcmp(a, b) => vec![a, b],
         Call::Strlen(a)
         | Call::Ksym(a)
         | Call::Usym(a)
@@ -132,7 +135,8 @@ fn call_children<'a>(call: &'a Call, out: &mut Vec<Node<'a>>) {
         | Call::StackLen(a)
         | Call::SocketCookie(a)
         | Call::Override(a)
-        | Call::CommOf(a)
+        | Call::TaskFromPid(a)
+        | Call::TaskRelease(a)
         | Call::Signal { signal: a, .. } => vec![a],
         Call::Ntop(a, b) => a.iter().chain([b]).map(|e| &**e).collect(),
         Call::Delete(_, key) | Call::PercpuKaddr(_, key) => key.iter().map(|e| &**e).collect(),

@@ -29,6 +29,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Goes to a position without looking at what is before it.
+    pub(super) fn start_at(&mut self, pos: usize) {
+        self.pos = pos;
+        self.peeked = None;
+    }
+
     pub(super) fn source(&self) -> SourceId {
         self.source
     }

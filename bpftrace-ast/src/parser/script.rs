@@ -299,7 +299,7 @@ impl Parser<'_> {
         })
     }
 
-    fn macro_definition(&mut self) -> Parsed<Macro> {
+    pub(super) fn macro_definition(&mut self) -> Parsed<Macro> {
         let start = self.bump().start;
         let name = self.ident("expected macro name")?;
         self.expect("(")?;

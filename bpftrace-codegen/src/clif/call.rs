@@ -71,6 +71,18 @@ impl FnCx<'_, '_> {
                 self.call(Helper::OverrideReturn, &[ctx, rc])
             }
             Call::WriteUser(to, from, len) => self.write_user(to, from, len)?,
+            Call::Memcmp(a, b) => self.memcmp(a, b)?,
+            Call::TaskFromPid(pid) => {
+                let pid = self.scalar(pid)?;
+                let pid = self.resize_int(pid, types::I64, true);
+                let kfunc = self.m.task_from_pid(ty);
+                self.call_kfunc(kfunc, &[pid])
+            }
+            Call::TaskRelease(task) => {
+                let kfunc = self.m.task_release(&task.ty);
+                let task = self.scalar(task)?;
+                self.call_kfunc(kfunc, &[task])
+            }
             Call::Str { .. }
             | Call::Buf { .. }
             | Call::Usym(_)
@@ -78,8 +90,8 @@ impl FnCx<'_, '_> {
             | Call::Macaddr(_)
             | Call::Strftime(..)
             | Call::CgroupPath(..)
-            | Call::Path(_)
-            | Call::CommOf(_) => return self.internal("a call in memory as a scalar"),
+            | Call::StrConcat(..)
+            | Call::Path(_) => return self.internal("a call in memory as a scalar"),
         };
         match scalar_type(ty) {
             Some(clif) => Ok(self.resize_int(value, clif, true)),
@@ -132,7 +144,7 @@ impl FnCx<'_, '_> {
                 Ok(())
             }
             Call::Path(path) => self.path_call(path, ty, dst),
-            Call::CommOf(_) => self.unsupported("`comm` of another process"),
+            Call::StrConcat(first, second) => self.str_concat(first, second, ty, dst, fill),
             _ => self.internal("a scalar call stored in memory"),
         }
     }

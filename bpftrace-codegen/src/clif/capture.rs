@@ -297,7 +297,10 @@ pub(super) fn call_args(call: &Call) -> Vec<&Expr> {
             args.extend(len.as_deref());
             args
         }
-        Call::Strncmp(a, b, _) | Call::Strstr(a, b) => vec![a, b],
+        Call::Strncmp(a, b, _)
+        | Call::Strstr(a, b)
+        | Call::StrConcat(a, b)
+        | Call::Memcmp(a, b) => vec![a, b],
         Call::Ntop(af, address) => {
             let mut args: Vec<&Expr> = af.as_deref().into_iter().collect();
             args.push(address);
@@ -316,7 +319,8 @@ pub(super) fn call_args(call: &Call) -> Vec<&Expr> {
         | Call::StackLen(a)
         | Call::SocketCookie(a)
         | Call::Override(a)
-        | Call::CommOf(a) => vec![a],
+        | Call::TaskFromPid(a)
+        | Call::TaskRelease(a) => vec![a],
         Call::Signal { signal, .. } => vec![signal],
         Call::Delete(_, key) => key.as_deref().into_iter().collect(),
         Call::MapLen(_) => Vec::new(),

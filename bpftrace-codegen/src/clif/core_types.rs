@@ -99,6 +99,34 @@ impl<'p> CoreTypes<'p> {
         }
     }
 
+    /// A function type.
+    pub(super) fn function(&mut self, params: &[(&str, TypeRef)], ret: TypeRef) -> TypeRef {
+        self.graph.add(Type::Function {
+            params: params
+                .iter()
+                .map(|(name, ty)| ((*name).to_owned(), *ty))
+                .collect(),
+            ret,
+        })
+    }
+
+    /// `int`.
+    pub(super) fn int32(&mut self) -> TypeRef {
+        self.simple(Simple::Int(4, true))
+    }
+
+    /// A pointer with what it points to, as functions of the kernel are compared by; the type of a value
+    /// that is a pointer to a struct.
+    pub(super) fn pointer_to(&mut self, pointer: &Ty) -> TypeRef {
+        match pointer {
+            Ty::Ptr(pointee, _) if matches!(**pointee, Ty::Struct(..)) => {
+                let to = self.type_ref(pointee);
+                self.graph.add(Type::Ptr(to))
+            }
+            _ => self.simple(Simple::Ptr),
+        }
+    }
+
     /// An enum of the kernel with one enumerator, for the relocation of its value.
     ///
     /// libbpf looks for an enum of this name, so it needs the real one.

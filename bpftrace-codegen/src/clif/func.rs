@@ -502,6 +502,13 @@ impl<'p> FnCx<'_, 'p> {
         self.b.inst_results(call)[0]
     }
 
+    /// Calls a function of the kernel; all arguments and the result have 64 bits.
+    pub(super) fn call_kfunc(&mut self, row: u32, args: &[Value]) -> Value {
+        let func = self.func_ref(Symbol::Kfunc(row), args.len() as u32);
+        let call = self.b.ins().call(func, args);
+        self.b.inst_results(call)[0]
+    }
+
     /// Calls a function of the object.
     pub(super) fn call_subprog(&mut self, index: u32, args: &[Value]) -> Value {
         self.note_sent(self.m.sent_by(index));

@@ -15,7 +15,7 @@ use super::core_types::CoreTypes;
 use super::helper::map_type;
 use crate::error::CodegenError;
 use crate::meta_out::{self, KeptLines, SourceLines};
-use crate::object::{DataKind, DataSection, MapDef, Patch};
+use crate::object::{DataKind, DataSection, ExternDef, ExternKind, MapDef, Patch, TypeRef};
 
 /// Row of `.rodata` in the object's data sections.
 pub(super) const RODATA: u32 = 0;
@@ -65,6 +65,8 @@ pub(crate) struct Lowered {
     pub(crate) slots: Vec<HostSlot>,
     /// Types that relocations refer to.
     pub(crate) types: crate::object::TypeGraph,
+    /// Functions of the kernel that programs call.
+    pub(crate) externs: Vec<ExternDef>,
     /// Constants known on the target only.
     pub(crate) patches: Vec<Patch>,
     /// The patches that are fields of tracepoints.
@@ -158,6 +160,7 @@ pub(crate) struct Module<'p> {
     events: Vec<EventMeta>,
     event_rows: BTreeMap<SourceRange, Vec<u32>>,
     shared: BTreeMap<Shared, u32>,
+    externs: Vec<ExternDef>,
     spans: Vec<Span>,
     requirements: Vec<Requirement>,
     pub(super) lines: SourceLines<'p>,
@@ -197,6 +200,7 @@ impl<'p> Module<'p> {
             events: Vec::new(),
             event_rows: BTreeMap::new(),
             shared: BTreeMap::new(),
+            externs: Vec::new(),
             spans: Vec::new(),
             requirements: Vec::new(),
             lines: SourceLines::new(sources),
@@ -240,6 +244,7 @@ impl<'p> Module<'p> {
             rodata: self.rodata,
             slots: self.slots,
             types: self.core.into_graph(),
+            externs: self.externs,
             patches: self.patches,
             tracepoint_fields: self.tracepoint_fields,
             target_number: self.target_number,
@@ -363,7 +368,10 @@ impl<'p> Module<'p> {
             return Ok(slot.offset);
         }
         let ty = match value {
-            HostValue::Feature(_) | HostValue::WarningsOn | HostValue::ExtraWarningsOn => Ty::Bool,
+            HostValue::Feature(_)
+            | HostValue::KernelFunction { .. }
+            | HostValue::WarningsOn
+            | HostValue::ExtraWarningsOn => Ty::Bool,
             _ => Ty::Int(bpftrace_sema::IntTy::U64),
         };
         self.add_slot(value.clone(), &ty)
@@ -432,6 +440,34 @@ impl<'p> Module<'p> {
         let row = self.patch(PatchKey::TargetNumber, || Patch::Loader { initial: 0 });
         self.target_number = Some(row);
         row
+    }
+
+    // Functions of the kernel. They are weak: where the kernel lacks one, the call must not be reachable.
+
+    fn kfunc(&mut self, name: &str, params: &[(&str, TypeRef)], ret: TypeRef) -> u32 {
+        let row = self.externs.iter().position(|known| known.name == name);
+        let row = row.unwrap_or_else(|| {
+            let ty = self.core.function(params, ret);
+            self.externs.push(ExternDef {
+                name: name.to_owned(),
+                kind: ExternKind::Function(ty),
+                weak: true,
+            });
+            self.externs.len() - 1
+        });
+        u32::try_from(row).unwrap_or(u32::MAX)
+    }
+
+    /// `struct task_struct *bpf_task_from_pid(s32 pid)`; `task` is the type of its result.
+    pub(super) fn task_from_pid(&mut self, task: &Ty) -> u32 {
+        let (task, pid) = (self.core.pointer_to(task), self.core.int32());
+        self.kfunc("bpf_task_from_pid", &[("pid", pid)], task)
+    }
+
+    /// `void bpf_task_release(struct task_struct *p)`; `task` is the type of its parameter.
+    pub(super) fn task_release(&mut self, task: &Ty) -> u32 {
+        let task = self.core.pointer_to(task);
+        self.kfunc("bpf_task_release", &[("p", task)], TypeRef::VOID)
     }
 
     // The manifest.

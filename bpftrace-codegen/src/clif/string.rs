@@ -448,6 +448,87 @@ impl FnCx<'_, '_> {
         Ok(self.b.ins().iadd(length, one))
     }
 
+    /// `str_concat(a, b)`: the second string is read to where the NUL of the first one is.
+    pub(super) fn str_concat(
+        &mut self,
+        first: &Expr,
+        second: &Expr,
+        ty: &Ty,
+        dst: Addr,
+        fill: Fill,
+    ) -> R<()> {
+        let (Ty::Str(m), Ty::Str(n), Ty::Str(capacity)) = (&first.ty, &second.ty, ty) else {
+            return self.internal("`str_concat` of something that is no string");
+        };
+        let (m, n, capacity) = ((*m).max(1), (*n).max(1), *capacity);
+        // The verifier wants room for both strings at their longest.
+        let whole = m + n;
+        let fits = whole <= capacity && !dst.is_stack();
+        let (a, _) = self.mem(first)?;
+        let (b, _) = self.mem(second)?;
+        let joined = if fits { dst } else { self.temp(whole) };
+        if fits && fill == Fill::Exact {
+            self.zero(joined, u64::from(capacity));
+        } else if joined.is_stack() {
+            self.zero(joined, u64::from(whole));
+        }
+        let start = self.addr_value(joined);
+        let (count, from) = (self.i64(i64::from(m)), self.addr_value(a));
+        let length = self.call(Helper::ProbeReadKernelStr, &[start, count, from]);
+        let length = self.length_before_nul(length)?;
+        let length = self.at_most(length, i64::from(m) - 1);
+        let rest = self.b.ins().iadd(start, length);
+        let (count, from) = (self.i64(i64::from(n)), self.addr_value(b));
+        self.call(Helper::ProbeReadKernelStr, &[rest, count, from]);
+        if fits {
+            // Not cut off.
+            self.store_imm(types::I8, 0, dst.at(u64::from(capacity) - 1));
+            return Ok(());
+        }
+        self.store_imm(types::I8, 0, joined.at(u64::from(whole) - 1));
+        self.copy_str(dst, capacity, fill, joined, whole, false);
+        Ok(())
+    }
+
+    /// `memcmp` of two buffers of one size: the difference of the first bytes that differ.
+    pub(super) fn memcmp(&mut self, a: &Expr, b: &Expr) -> R<Value> {
+        let (Ty::Buf(m), Ty::Buf(n)) = (&a.ty, &b.ty) else {
+            return self.internal("`memcmp` of something that is no buffer");
+        };
+        let size = i64::from(*m.min(n));
+        let (a, _) = self.mem(a)?;
+        let (b, _) = self.mem(b)?;
+        // A buffer starts with its length.
+        let (a, b) = (self.addr_value(a.at(4)), self.addr_value(b.at(4)));
+        let (head, after) = (self.b.create_block(), self.b.create_block());
+        let at = self.b.append_block_param(head, types::I64);
+        let result = self.b.append_block_param(after, types::I64);
+        let zero = self.i64(0);
+        self.jump(head, &[zero]);
+        self.b.switch_to_block(head);
+        let (x, y) = (self.b.ins().iadd(a, at), self.b.ins().iadd(b, at));
+        let x = self.load(types::I8, Addr::value(x, 1), Access::Own);
+        let y = self.load(types::I8, Addr::value(y, 1), Access::Own);
+        let (x, y) = (self.zext64(x), self.zext64(y));
+        let difference = self.b.ins().isub(x, y);
+        let (same, differ) = (self.b.create_block(), self.b.create_block());
+        self.brif(difference, differ, same);
+        self.enter(differ);
+        self.jump(after, &[difference]);
+        self.enter(same);
+        let next = self.add_imm(at, 1);
+        let more = self.cmp_imm(IntCC::UnsignedLessThan, next, size);
+        let (again, end) = (self.b.create_block(), self.b.create_block());
+        self.brif(more, again, end);
+        self.enter(again);
+        self.jump(head, &[next]);
+        self.b.seal_block(head);
+        self.enter(end);
+        self.jump(after, &[zero]);
+        self.enter(after);
+        Ok(result)
+    }
+
     /// What a reading helper returned, without the NUL; 0 when it failed.
     fn length_before_nul(&mut self, length: Value) -> R<Value> {
         let positive = self.cmp_imm(IntCC::SignedGreaterThan, length, 0);

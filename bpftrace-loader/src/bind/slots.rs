@@ -74,6 +74,9 @@ fn value(
         HostValue::StartTime => host.boot_time(),
         HostValue::TaiOffset => host.tai_offset(),
         HostValue::Feature(feature) => u64::from(has_feature(*feature, invocation, host)),
+        HostValue::KernelFunction { name, caller } => {
+            u64::from(host.has_kernel_function(name, *caller))
+        }
         HostValue::PageSize => host.page_size(),
         HostValue::WarningsOn => u64::from(options.warnings != Warnings::Off),
         HostValue::ExtraWarningsOn => u64::from(options.warnings == Warnings::Extra),

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpftrace_meta::{Feature, wildcard_match};
+use bpftrace_meta::{Feature, ProgramKind, wildcard_match};
 
 use super::{BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
 
@@ -66,6 +66,13 @@ impl FakeHost {
 impl Host for FakeHost {
     fn kernel_release(&self) -> String {
         "5.10.0-fake".into()
+    }
+
+    fn has_kernel_function(&self, name: &str, _caller: Option<ProgramKind>) -> bool {
+        let wanted = |(kind, entry): &(BtfEntryKind, BtfEntry)| {
+            *kind == BtfEntryKind::Function && entry.name == name
+        };
+        self.btf.iter().any(wanted)
     }
 
     fn has_feature(&self, feature: Feature) -> bool {

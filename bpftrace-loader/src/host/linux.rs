@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpftrace_meta::Feature;
+use bpftrace_meta::{Feature, ProgramKind};
 
 use super::{BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
 use crate::ffi;
@@ -52,6 +52,10 @@ impl LinuxHost {
 impl Host for LinuxHost {
     fn kernel_release(&self) -> String {
         ffi::kernel_release()
+    }
+
+    fn has_kernel_function(&self, name: &str, caller: Option<ProgramKind>) -> bool {
+        features::has_kernel_function(self, name, caller)
     }
 
     fn has_feature(&self, feature: Feature) -> bool {

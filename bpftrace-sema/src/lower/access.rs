@@ -228,6 +228,16 @@ impl Lowerer<'_, '_> {
 
     /// An element of a tuple or record.
     fn element_of(&mut self, span: Span, base: Val, at: usize, ty: Ty) -> Val {
+        // Of a literal the element is a literal.
+        if super::control::is_literal(&base)
+            && let ExprKind::Tuple(elements) = &base.expr.kind
+            && let Some(element) = elements.get(at)
+        {
+            return Val::from_expr(Expr {
+                span,
+                ..element.clone()
+            });
+        }
         let idx = u32::try_from(at).unwrap_or(u32::MAX);
         Val::new(ty, span, ExprKind::TupleField(Box::new(base.expr), idx))
     }

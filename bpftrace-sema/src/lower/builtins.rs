@@ -4,54 +4,24 @@ use std::rc::Rc;
 
 use bpftrace_ast::attach::ProviderKind as P;
 use bpftrace_ast::diag::Diagnostic;
-use bpftrace_ast::node;
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{HostValue, ProbeTarget, ProgramKind};
 
+use super::call::calls_kernel_functions;
 use super::{Lowerer, Val};
+use crate::builtin::{INTERNAL, shown};
 use crate::cdef::CDefs;
 use crate::pass::attach::{address_space, probe_label, probe_type};
-use crate::{Builtin, CastKind, Clock, ExprKind, IntTy, Mem, StackTy, Ty, codes, suggest};
+use crate::pass::config::SettingValue;
+use crate::{Builtin, Clock, ExprKind, IntTy, Mem, StackTy, Ty, codes, stdlib, suggest};
 
-/// Names that can be called as well as written bare.
+/// Builtins that are not macros of the library. They can be called as well as written bare.
 pub(super) const BUILTINS: &[&str] = &[
-    "args",
-    "cgroup",
-    "comm",
-    "cpid",
-    "cpu",
-    "ctx",
-    "curtask",
-    "elapsed",
-    "func",
-    "gid",
-    "has_cpid",
-    "jiffies",
-    "kstack",
-    "ncpus",
-    "nsecs",
-    "numaid",
-    "pcomm",
-    "pid",
-    "ppid",
-    "probe",
-    "probetype",
-    "rand",
-    "retval",
-    "tid",
-    "uid",
-    "usermode",
-    "username",
-    "ustack",
-    "arg0",
-    "arg1",
-    "arg2",
-    "arg3",
-    "arg4",
-    "arg5",
+    "args", "ctx", "kstack", "nsecs", "pid", "tid", "ustack", "arg0", "arg1", "arg2", "arg3",
+    "arg4", "arg5",
 ];
 
-/// Builtins that ask about the probe.
+/// Builtins that ask about the probe, as messages name them.
 const PROBE_BUILTINS: &[&str] = &[
     "args",
     "ctx",
@@ -74,7 +44,7 @@ pub(super) const DEFAULT_STACK_LIMIT: u32 = 127;
 impl Lowerer<'_, '_> {
     /// A bare name.
     pub(super) fn ident(&mut self, span: Span, name: &str) -> Val {
-        if self.s.macros.contains(name) {
+        if self.s.macros.contains(name, self.caller(span)) {
             return self.macro_call(span, name, &[]);
         }
         if let Some(val) = self.builtin(span, name) {
@@ -115,15 +85,20 @@ impl Lowerer<'_, '_> {
         if let Some(value) = CDefs::known_constant(name) {
             return Val::literal(span, i128::from(value));
         }
-        let functions = super::call::function_names().filter(|f| *f == name);
+        let is_function = super::call::function_names().any(|function| function == name);
         let mut diag = Diagnostic::error(
             codes::UNKNOWN_IDENTIFIER,
             span,
             format!("Unknown identifier: '{name}'"),
         );
-        if functions.count() > 0 {
+        if let Some(form) = stdlib::forms(name).first() {
+            diag = diag.with_hint(format!("{name} is a function: write {form}"));
+        } else if is_function {
             diag = diag.with_hint(format!("{name} is a function: write {name}()"));
-        } else if let Some(near) = suggest::nearest(name, BUILTINS.iter().copied()) {
+        } else if let Some(near) = {
+            let known = BUILTINS.iter().copied().chain(stdlib::names());
+            suggest::nearest(name, known)
+        } {
             diag = diag.with_hint(format!("Did you mean: {near}?"));
         } else if let Some(hint) = self.s.missing_header_hint() {
             diag = diag.with_hint(hint);
@@ -136,51 +111,20 @@ impl Lowerer<'_, '_> {
     pub(super) fn builtin(&mut self, span: Span, name: &str) -> Option<Val> {
         let u64_of = |builtin| Val::new(Ty::Int(IntTy::U64), span, ExprKind::Builtin(builtin));
         let u32_of = |builtin| Val::new(Ty::Int(IntTy::U32), span, ExprKind::Builtin(builtin));
-        if self.unit.is_function() && PROBE_BUILTINS.contains(&name) {
+        if self.unit.is_function() && PROBE_BUILTINS.contains(&shown(name)) {
             self.error(
                 codes::NOT_IN_PROBE,
                 span,
-                format!("Builtin {name} not supported outside probe"),
+                format!("Builtin {} not supported outside probe", shown(name)),
             );
             return Some(Val::unknown(span));
         }
         Some(match name {
             "pid" => u32_of(Builtin::Pid(false)),
             "tid" => u32_of(Builtin::Tid(false)),
-            "uid" => u64_of(Builtin::Uid),
-            "gid" => u64_of(Builtin::Gid),
             "nsecs" => u64_of(Builtin::Nsecs(Clock::Boot)),
-            "elapsed" => u64_of(Builtin::Elapsed),
-            "cpu" => u64_of(Builtin::Cpu),
-            "numaid" => u64_of(Builtin::Numaid),
-            "cgroup" => u64_of(Builtin::Cgroup),
-            "rand" => u64_of(Builtin::Rand),
-            "jiffies" => u64_of(Builtin::Jiffies),
-            "comm" => Val::new(Ty::Str(16), span, ExprKind::Builtin(Builtin::Comm)),
-            "username" => {
-                let uid = u64_of(Builtin::Uid).expr;
-                Val::from_expr(self.cast_to(uid, Ty::Username, CastKind::Reinterpret))
-            }
-            "ncpus" => self.slot(HostValue::NumCpus, Ty::Int(IntTy::U64), span),
-            "cpid" => self.slot(HostValue::ChildPid, Ty::Int(IntTy::U64), span),
-            "has_cpid" => {
-                let cpid = self
-                    .slot(HostValue::ChildPid, Ty::Int(IntTy::U64), span)
-                    .expr;
-                Val::from_expr(self.cast_to(cpid, Ty::Bool, CastKind::Truth))
-            }
-            "curtask" => self.curtask(span),
-            "ppid" => self.task_fields(span, &["real_parent", "tgid"]),
-            "pcomm" => self.task_fields(span, &["real_parent", "comm"]),
-            "leader_comm" => self.task_fields(span, &["group_leader", "comm"]),
-            "leader_tid" => self.task_fields(span, &["group_leader", "pid"]),
             "args" => self.args(span),
-            "retval" => self.retval(span),
-            "func" => self.func(span),
-            "probe" => Val::new(Ty::ProbeName, span, ExprKind::Builtin(Builtin::Probe)),
-            "probetype" => Val::string(span, probe_type(self.unit.provider).as_bytes().to_vec()),
             "ctx" => self.ctx(span),
-            "usermode" => self.usermode(span),
             "kstack" => {
                 let mode = self.s.settings.stack_mode;
                 self.kstack(
@@ -201,6 +145,7 @@ impl Lowerer<'_, '_> {
                     },
                 )
             }
+            _ if name.starts_with(INTERNAL) => return self.internal(span, shown(name)),
             _ => {
                 let digits =
                     |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -217,6 +162,50 @@ impl Lowerer<'_, '_> {
                 self.arg(span, name, n.parse().unwrap_or(u32::MAX))
             }
         })
+    }
+
+    /// What a builtin of the library stands on, by its name without the prefix.
+    fn internal(&mut self, span: Span, name: &str) -> Option<Val> {
+        let u64_of = |builtin| Val::new(Ty::Int(IntTy::U64), span, ExprKind::Builtin(builtin));
+        Some(match name {
+            "uid" => u64_of(Builtin::Uid),
+            "gid" => u64_of(Builtin::Gid),
+            "elapsed" => u64_of(Builtin::Elapsed),
+            "cpu" => u64_of(Builtin::Cpu),
+            "numaid" => u64_of(Builtin::Numaid),
+            "cgroup" => u64_of(Builtin::Cgroup),
+            "rand" => u64_of(Builtin::Rand),
+            "jiffies" => u64_of(Builtin::Jiffies),
+            "comm" => Val::new(Ty::Str(16), span, ExprKind::Builtin(Builtin::Comm)),
+            "ncpus" => self.slot(HostValue::NumCpus, Ty::Int(IntTy::U64), span),
+            "cpid" => self.slot(HostValue::ChildPid, Ty::Int(IntTy::U64), span),
+            "curtask" => self.curtask(span),
+            "retval" => self.retval(span),
+            "func" => self.func(span),
+            "probe" => Val::new(Ty::ProbeName, span, ExprKind::Builtin(Builtin::Probe)),
+            "probetype" => Val::string(span, probe_type(self.unit.provider).as_bytes().to_vec()),
+            "usermode" => self.usermode(span),
+            "config" => self.config_record(span),
+            "calls_kfuncs" => Val::boolean(span, calls_kernel_functions(self.unit.kind)),
+            "safe_mode" => Val::boolean(span, !self.s.options.unsafe_mode),
+            "arch" => Val::string(span, b"x86_64".to_vec()),
+            _ => return None,
+        })
+    }
+
+    /// The settings that code depends on, and those that start out as the script says.
+    fn config_record(&mut self, span: Span) -> Val {
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for (name, value) in self.s.settings.values() {
+            let val = match value {
+                SettingValue::Number(n) => Val::new(Ty::Int(IntTy::U64), span, ExprKind::Const(n)),
+                SettingValue::Bool(value) => Val::boolean(span, value),
+                SettingValue::Text(text) => Val::string(span, text.into_bytes()),
+            };
+            names.push((name.to_owned(), val.ty().clone()));
+            values.push(val.expr);
+        }
+        Val::new(Ty::Record(names.into()), span, ExprKind::Tuple(values))
     }
 
     fn arg(&mut self, span: Span, name: &str, n: u32) -> Val {
@@ -420,32 +409,6 @@ impl Lowerer<'_, '_> {
         };
         let ty = Ty::Ptr(Rc::new(pointee), Mem::Kernel);
         Val::new(ty, span, ExprKind::Builtin(Builtin::Curtask)).with_space(Mem::Kernel)
-    }
-
-    /// A chain of members that starts at the current task.
-    pub(super) fn task_fields(&mut self, span: Span, names: &[&str]) -> Val {
-        let task = self.curtask(span);
-        self.fields_of(span, task, names)
-    }
-
-    /// A chain of members.
-    pub(super) fn fields_of(&mut self, span: Span, mut val: Val, names: &[&str]) -> Val {
-        if matches!(val.ty(), Ty::Ptr(pointee, _) if **pointee == Ty::Void) {
-            self.error(
-                codes::NO_TYPES,
-                span,
-                "this builtin needs kernel BTF, and there is none",
-            );
-            return Val::unknown(span);
-        }
-        for name in names {
-            let ident = node::Ident {
-                span,
-                name: (*name).to_owned(),
-            };
-            val = self.field(span, val, &ident);
-        }
-        val
     }
 
     pub(super) fn kstack(&mut self, span: Span, stack: StackTy) -> Val {

@@ -5,24 +5,28 @@ use std::borrow::Cow;
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::node::{self, Arg, ExprKind as Ast};
 use bpftrace_ast::source::Span;
-use bpftrace_meta::HostValue;
+use bpftrace_meta::{HostValue, ProgramKind};
 
 use super::{Lowerer, Val};
-use crate::builtin::{Entry, FUNCTIONS, Func, count_error, find_function};
+use crate::builtin::{Entry, FUNCTIONS, Func, INTERNAL, count_error, find_function, shown};
 use crate::{
-    Builtin, Call, Clock, EnumDef, ExprKind, IntTy, Mem, StackTy, Ty, codes, number_names, suggest,
+    Builtin, Call, Clock, EnumDef, ExprKind, IntTy, Mem, StackTy, Ty, codes, number_names, stdlib,
+    suggest,
 };
 
 /// Names of all functions.
 pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|entry| entry.name)
+    FUNCTIONS
+        .iter()
+        .map(|entry| entry.name)
+        .filter(|name| !name.starts_with(INTERNAL))
 }
 
 impl Lowerer<'_, '_> {
     /// `name(args)`.
     pub(super) fn call(&mut self, span: Span, call: &node::Call) -> Val {
         let name = &call.name.name;
-        if self.s.macros.contains(name) {
+        if self.s.macros.contains(name, self.caller(span)) {
             return self.macro_call(span, name, &call.args);
         }
         if let Some(val) = self.function_call(span, call) {
@@ -31,7 +35,8 @@ impl Lowerer<'_, '_> {
         let Some(entry) = find_function(name) else {
             // Builtin variables can be written as calls.
             if call.args.is_empty()
-                && super::builtins::BUILTINS.contains(&name.as_str())
+                && (super::builtins::BUILTINS.contains(&name.as_str())
+                    || name.starts_with(INTERNAL))
                 && let Some(val) = self.builtin(span, name)
             {
                 return val;
@@ -50,17 +55,27 @@ impl Lowerer<'_, '_> {
 
     fn unknown_function(&mut self, span: Span, call: &node::Call) -> Val {
         let name = &call.name.name;
-        let known = MISSING.contains(&name.as_str());
-        if known {
+        if MISSING.contains(&name.as_str()) {
             return self.unsupported(span, &format!("{name}()"));
+        }
+        let forms = stdlib::forms(name);
+        if !forms.is_empty() {
+            self.error_hint(
+                codes::MACRO,
+                span,
+                format!("Call to {name}() has arguments that do not match any definition."),
+                format!("{name} is called as {}", forms.join(" or ")),
+            );
+            return Val::unknown(span);
         }
         let mut diag = Diagnostic::error(
             codes::UNKNOWN_FUNCTION,
             span,
             format!("Unknown function: '{name}'"),
         );
-        let mut known: Vec<&str> = self.s.macros.names().collect();
-        for function in function_names() {
+        let own: Vec<String> = self.s.macros.names().map(str::to_owned).collect();
+        let mut known: Vec<&str> = own.iter().map(String::as_str).collect();
+        for function in function_names().chain(stdlib::names()) {
             known.push(function);
         }
         if let Some(near) = suggest::nearest(name, known) {
@@ -77,7 +92,7 @@ impl Lowerer<'_, '_> {
     }
 
     fn is_allowed(&mut self, span: Span, entry: &Entry) -> bool {
-        let name = entry.name;
+        let name = entry.shown();
         if entry.is_unsafe && !self.s.options.unsafe_mode {
             let message = match entry.func {
                 Func::System => format!("{name}() is an unsafe function being used in safe mode"),
@@ -121,17 +136,13 @@ impl Lowerer<'_, '_> {
             | Func::Time
             | Func::Join
             | Func::Fail
-            | Func::Assert
-            | Func::StaticAssert
             | Func::Unwatch
             | Func::SkbOutput => self.output_call(span, call, entry.func),
             Func::Str
             | Func::Buf
             | Func::Strncmp
-            | Func::Strcontains
             | Func::Strstr
             | Func::Strlen
-            | Func::Strcap
             | Func::StrConcat
             | Func::Memcmp
             | Func::Kptr
@@ -142,9 +153,15 @@ impl Lowerer<'_, '_> {
             | Func::Pton
             | Func::Bswap
             | Func::WriteUser => self.memory_call(span, call, entry.func),
-            Func::Delete | Func::HasKey | Func::Find | Func::Len | Func::Clear | Func::Zero => {
-                self.map_call(span, call, entry.func)
-            }
+            Func::Delete
+            | Func::HasKey
+            | Func::Find
+            | Func::MapLen
+            | Func::StackLen
+            | Func::IsKeyed
+            | Func::IsScalar
+            | Func::Clear
+            | Func::Zero => self.map_call(span, call, entry.func),
             Func::Count
             | Func::Sum
             | Func::Min
@@ -166,16 +183,20 @@ impl Lowerer<'_, '_> {
             Func::Nsecs => self.nsecs_call(span, call),
             Func::Strftime => self.strftime_call(span, call),
             Func::Pid | Func::Tid => self.pid_call(span, call, entry.func),
-            Func::Comm => match call.args.first() {
-                None => self
-                    .builtin(span, "comm")
-                    .unwrap_or_else(|| Val::unknown(span)),
-                Some(_) => self.unsupported(span, "comm(pid)"),
-            },
-            Func::Ppid => self.task_call(span, call, &["real_parent", "tgid"]),
-            Func::Pcomm => self.task_call(span, call, &["real_parent", "comm"]),
-            Func::LeaderComm => self.task_call(span, call, &["group_leader", "comm"]),
-            Func::LeaderTid => self.task_call(span, call, &["group_leader", "pid"]),
+            Func::TaskFromPid => {
+                let Some(pid) = self.int_arg(call, 0) else {
+                    return Val::unknown(span);
+                };
+                let pid = Box::new(self.int_of(pid, IntTy::I32));
+                let ty = self.curtask(span).expr.ty;
+                call_val(span, ty, Call::TaskFromPid(pid)).with_space(Mem::Kernel)
+            }
+            Func::TaskRelease => {
+                let Some(task) = self.arg_val(call, 0) else {
+                    return Val::unknown(span);
+                };
+                call_val(span, Ty::Void, Call::TaskRelease(Box::new(task.expr)))
+            }
             Func::Ksym | Func::Usym => self.symbol_call(span, call, entry.func),
             Func::Kaddr => {
                 let Some(name) = self.literal_arg(call, 0) else {
@@ -215,7 +236,9 @@ impl Lowerer<'_, '_> {
                     Call::SocketCookie(Box::new(sk.expr)),
                 )
             }
-            Func::Signal | Func::SignalThread => self.signal_call(span, call, entry.func),
+            Func::Signal => self.signal_call(span, call),
+            Func::SignalNumber => self.signal_number_call(span, call),
+            Func::KfuncExist | Func::KfuncAllowed => self.kfunc_call(span, call, entry.func),
             Func::Override => {
                 let Some(rc) = self.int_arg(call, 0) else {
                     return Val::unknown(span);
@@ -227,13 +250,15 @@ impl Lowerer<'_, '_> {
                 self.number_name(span, call, entry.func)
             }
             Func::Getopt => self.getopt_call(span, call),
-            Func::IsErr => self.is_err_call(span, call),
-            Func::IsStr
-            | Func::IsPtr
-            | Func::IsArray
-            | Func::IsInteger
-            | Func::IsUnsignedInteger
-            | Func::IsLiteral => self.predicate_call(span, call, entry.func),
+            Func::IsLiteral => {
+                self.unevaluated += 1;
+                let val = self.arg_val(call, 0);
+                self.unevaluated -= 1;
+                match val {
+                    Some(val) => Val::boolean(span, super::control::is_literal(&val)),
+                    None => Val::unknown(span),
+                }
+            }
         }
     }
 
@@ -267,7 +292,7 @@ impl Lowerer<'_, '_> {
             return Some(val);
         }
         let spelled = self.spell_val(&val);
-        let name = &call.name.name;
+        let name = shown(&call.name.name);
         self.error(
             codes::ARGUMENT_KIND,
             val.span(),
@@ -278,7 +303,7 @@ impl Lowerer<'_, '_> {
 
     /// An argument that must be a literal text.
     pub(super) fn literal_arg(&mut self, call: &node::Call, at: usize) -> Option<String> {
-        self.literal_text(&call.name.name, call.args.get(at)?)
+        self.literal_text(shown(&call.name.name), call.args.get(at)?)
     }
 
     /// The text of an argument that must be a literal text.
@@ -413,16 +438,6 @@ impl Lowerer<'_, '_> {
             Builtin::Tid(init)
         };
         Val::new(Ty::Int(IntTy::U32), span, ExprKind::Builtin(builtin))
-    }
-
-    fn task_call(&mut self, span: Span, call: &node::Call, fields: &[&str]) -> Val {
-        if call.args.is_empty() {
-            return self.task_fields(span, fields);
-        }
-        let Some(task) = self.arg_val(call, 0) else {
-            return Val::unknown(span);
-        };
-        self.fields_of(span, task, fields)
     }
 
     fn stack_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
@@ -605,47 +620,55 @@ impl Lowerer<'_, '_> {
         call_val(span, Ty::Int(IntTy::U64), Call::PercpuKaddr(name, cpu)).with_space(Mem::Kernel)
     }
 
-    fn signal_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
-        let Some(val) = self.arg_val(call, 0) else {
+    /// `__builtin_signal(number, to_thread)`: what the kernel says to it.
+    fn signal_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let (Some(number), Some(thread)) = (self.int_arg(call, 0), self.arg_val(call, 1)) else {
             return Val::unknown(span);
         };
-        let number = match val.as_str_literal() {
-            Some(name) => {
-                let name = String::from_utf8_lossy(name).into_owned();
-                match signal_number(&name) {
-                    Some(n) => Val::literal(val.span(), i128::from(n)),
-                    None => {
-                        self.error(
-                            codes::ARGUMENT_KIND,
-                            val.span(),
-                            format!("Invalid string for signal: {name}"),
-                        );
-                        return Val::unknown(span);
-                    }
-                }
-            }
-            None => val,
-        };
-        if number.as_literal().is_some_and(|n| !(1..=64).contains(&n)) {
-            self.error(
-                codes::ARGUMENT_KIND,
-                number.span(),
-                "The provided signal is not in the range of 1 to 64",
-            );
-            return Val::unknown(span);
-        }
-        if self.as_int(&number).is_none() {
-            return self.wrong_kind(
-                &number,
-                &format!(
-                    "{}() only supports string literals and integers",
-                    call.name.name
-                ),
-            );
-        }
         let signal = Box::new(self.int_of(number, IntTy::U64));
-        let thread = func == Func::SignalThread;
-        call_val(span, Ty::Void, Call::Signal { signal, thread })
+        let thread = thread.as_bool_literal().unwrap_or(false);
+        let ty = Ty::Int(IntTy::I64);
+        call_val(span, ty, Call::Signal { signal, thread })
+    }
+
+    /// Whether the kernel has a function for programs to call, and whether programs of this kind may. The
+    /// target says so, except where the answer is needed while compiling: the types at hand say so there.
+    fn kfunc_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+        let Some(name) = self.literal_arg(call, 0) else {
+            return Val::unknown(span);
+        };
+        let caller = (func == Func::KfuncAllowed).then_some(self.unit.kind);
+        if self.comptime_depth > 0 {
+            let exists = !self.s.types.find_functions(None, &name).is_empty();
+            let may = caller.is_none_or(calls_kernel_functions);
+            return Val::boolean(span, exists && may);
+        }
+        if caller.is_some_and(|kind| !calls_kernel_functions(kind)) {
+            return Val::boolean(span, false);
+        }
+        self.slot(HostValue::KernelFunction { name, caller }, Ty::Bool, span)
+    }
+
+    /// The number of a signal whose name is known.
+    fn signal_number_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let Some(name) = self.literal_arg(call, 0) else {
+            return Val::unknown(span);
+        };
+        if let Some(number) = signal_number(&name) {
+            return Val::literal(span, i128::from(number));
+        }
+        let mut diag = Diagnostic::error(
+            codes::ARGUMENT_KIND,
+            call.args.first().map_or(span, Arg::span),
+            format!("Invalid string for signal: {name}"),
+        );
+        let names = number_names::SIGNALS.iter().map(|(_, name)| *name);
+        let word = name.strip_prefix("SIG").unwrap_or(&name);
+        if let Some(near) = suggest::nearest(word, names) {
+            diag = diag.with_hint(format!("Did you mean: SIG{near}?"));
+        }
+        self.s.diags.push(diag);
+        Val::unknown(span)
     }
 
     /// The name of a number. Of a literal it is a string; otherwise it is a number that prints as its
@@ -693,39 +716,6 @@ impl Lowerer<'_, '_> {
         let number = self.int_of(val, IntTy::I32);
         let ty = Ty::Enum(id, IntTy::I32);
         Val::from_expr(self.cast_to(number, ty, crate::CastKind::Int))
-    }
-
-    fn is_err_call(&mut self, span: Span, call: &node::Call) -> Val {
-        /// Addresses of the last page are negative error numbers.
-        const MAX_ERRNO: i64 = 4095;
-        let Some(val) = self.arg_val(call, 0) else {
-            return Val::unknown(span);
-        };
-        if !matches!(val.ty(), Ty::Int(_) | Ty::Ptr(..)) {
-            return self.wrong_kind(&val, "is_err() only supports int and pointer arguments");
-        }
-        let value = Box::new(self.int_of(val, IntTy::U64));
-        let first = super::expr::constant(Ty::Int(IntTy::U64), span, (-MAX_ERRNO) as u64);
-        let kind = ExprKind::Compare(crate::CompareOp::Ge, value, Box::new(first));
-        Val::new(Ty::Bool, span, kind)
-    }
-
-    fn predicate_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
-        self.unevaluated += 1;
-        let val = self.arg_val(call, 0);
-        self.unevaluated -= 1;
-        let Some(val) = val else {
-            return Val::unknown(span);
-        };
-        let yes = match func {
-            Func::IsStr => matches!(val.ty(), Ty::Str(_) | Ty::ProbeName),
-            Func::IsPtr => matches!(val.ty(), Ty::Ptr(..)),
-            Func::IsArray => matches!(val.ty(), Ty::Array(..)),
-            Func::IsInteger => matches!(val.ty(), Ty::Int(_)),
-            Func::IsUnsignedInteger => matches!(val.ty(), Ty::Int(int) if !int.signed),
-            _ => super::control::is_literal(&val),
-        };
-        Val::boolean(span, yes)
     }
 
     fn getopt_call(&mut self, span: Span, call: &node::Call) -> Val {
@@ -824,8 +814,18 @@ pub(super) fn call_val(span: Span, ty: Ty, call: Call) -> Val {
     Val::new(ty, span, ExprKind::Call(call))
 }
 
+/// Whether the kernel lets any program of a kind call functions of its own: those of tracing, since 6.12
+/// those of tracepoints and perf events as well.
+pub(super) fn calls_kernel_functions(kind: ProgramKind) -> bool {
+    use ProgramKind as K;
+    match kind {
+        K::Fentry | K::Fexit | K::Iter | K::TpBtf | K::Tracepoint | K::PerfEvent => true,
+        K::RawTracepointRun | K::Xdp | K::Kprobe | K::Uprobe => false,
+    }
+}
+
 /// Functions of the language that are not here yet.
-const MISSING: &[&str] = &["container_of", "dw_ustack", "kfunc_allowed", "kfunc_exist"];
+const MISSING: &[&str] = &["dw_ustack"];
 
 /// Number of a signal by its name, with or without `SIG`.
 fn signal_number(name: &str) -> Option<i64> {

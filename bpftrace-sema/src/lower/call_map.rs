@@ -289,14 +289,38 @@ impl Lowerer<'_, '_> {
         match func {
             Func::Delete => self.delete(span, call),
             Func::HasKey => {
-                let Some((name, key)) = self.keyed_call(call, "has_key") else {
+                let Some((name, key)) = self.keyed_call(call) else {
                     return Val::unknown(span);
                 };
                 let map = self.map_number(&name);
                 call_val(span, Ty::Bool, Call::HasKey(map, Box::new(key)))
             }
             Func::Find => self.find(span, call),
-            Func::Len => self.len(span, call),
+            Func::MapLen => {
+                let Some((name, at)) = self.map_arg(call, 0) else {
+                    return Val::unknown(span);
+                };
+                let name = name.to_owned();
+                if !self.touch_map(at, &name) {
+                    return Val::unknown(span);
+                }
+                let map = self.map_number(&name);
+                call_val(span, Ty::Int(IntTy::I64), Call::MapLen(map))
+            }
+            Func::StackLen => self.stack_len(span, call),
+            Func::IsKeyed | Func::IsScalar => {
+                let Some((name, _)) = self.map_arg(call, 0) else {
+                    return Val::unknown(span);
+                };
+                let key = self.s.maps.get(name).map(|state| &state.key);
+                Val::boolean(
+                    span,
+                    match func {
+                        Func::IsKeyed => matches!(key, Some(KeyState::Keyed(_))),
+                        _ => matches!(key, Some(KeyState::Scalar)),
+                    },
+                )
+            }
             _ => {
                 let Some((name, at)) = self.map_arg(call, 0) else {
                     return Val::unknown(span);
@@ -340,7 +364,7 @@ impl Lowerer<'_, '_> {
             };
         }
         if call.args.len() == 2 {
-            let Some((name, key)) = self.keyed_call(call, "delete") else {
+            let Some((name, key)) = self.keyed_call(call) else {
                 return Val::unknown(span);
             };
             let map = self.map_number(&name);
@@ -349,17 +373,6 @@ impl Lowerer<'_, '_> {
         let Some((name, at)) = self.map_arg(call, 0) else {
             return Val::unknown(span);
         };
-        if let Some(state) = self.s.maps.get(name)
-            && matches!(state.key, KeyState::Keyed(_))
-        {
-            self.error(
-                codes::MAP_SCALAR,
-                span,
-                "call to delete() with a single argument expects a map without explicit keys (scalar \
-                 map)",
-            );
-            return Val::unknown(span);
-        }
         let name = name.to_owned();
         if !self.use_map(at, &name, false) {
             return Val::unknown(span);
@@ -369,20 +382,10 @@ impl Lowerer<'_, '_> {
     }
 
     /// Map and key of `f(@map, key)`.
-    fn keyed_call(&mut self, call: &node::Call, function: &str) -> Option<(String, Expr)> {
+    fn keyed_call(&mut self, call: &node::Call) -> Option<(String, Expr)> {
         let (name, at) = self.map_arg(call, 0)?;
         let name = name.to_owned();
         let key = self.arg_val(call, 1);
-        if let Some(state) = self.s.maps.get(&name)
-            && state.key == KeyState::Scalar
-        {
-            self.error(
-                codes::MAP_SCALAR,
-                at,
-                format!("call to {function}() expects a map with explicit keys (non-scalar map)"),
-            );
-            return None;
-        }
         if !self.use_map(at, &name, true) {
             return None;
         }
@@ -391,7 +394,7 @@ impl Lowerer<'_, '_> {
     }
 
     fn find(&mut self, span: Span, call: &node::Call) -> Val {
-        let keyed = self.keyed_call(call, "find");
+        let keyed = self.keyed_call(call);
         let Some(Arg::Expr(node::Expr {
             kind: Ast::Variable(var),
             span: at,
@@ -406,7 +409,7 @@ impl Lowerer<'_, '_> {
         };
         let idx = match self.visible.get(var) {
             Some(&idx) => idx,
-            None => self.declare(var, *at),
+            None => self.declare_for_caller(var, *at),
         };
         let local = self.locals.get_mut(idx);
         local.assigned = true;
@@ -455,39 +458,7 @@ impl Lowerer<'_, '_> {
         call_val(span, Ty::Bool, Call::Find(map, Box::new(key), idx))
     }
 
-    fn len(&mut self, span: Span, call: &node::Call) -> Val {
-        if let Some(Arg::Expr(node::Expr {
-            kind: Ast::Map(name),
-            span: at,
-        })) = call.args.first()
-        {
-            // A scalar map that holds a stack is asked about the stack.
-            let scalar = self
-                .s
-                .maps
-                .get(name)
-                .filter(|state| state.key == KeyState::Scalar)
-                .map(|state| matches!(state.value.ty, Some(Ty::KStack(_) | Ty::UStack(_))));
-            match scalar {
-                Some(true) => {}
-                Some(false) => {
-                    self.error(
-                        codes::MAP_SCALAR,
-                        *at,
-                        "call to len() expects a map with explicit keys (non-scalar map)",
-                    );
-                    return Val::unknown(span);
-                }
-                None => {
-                    let name = name.clone();
-                    if !self.touch_map(*at, &name) {
-                        return Val::unknown(span);
-                    }
-                    let map = self.map_number(&name);
-                    return call_val(span, Ty::Int(IntTy::I64), Call::MapLen(map));
-                }
-            }
-        }
+    fn stack_len(&mut self, span: Span, call: &node::Call) -> Val {
         let Some(val) = self.arg_val(call, 0) else {
             return Val::unknown(span);
         };

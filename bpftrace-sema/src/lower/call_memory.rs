@@ -9,8 +9,8 @@ use bpftrace_meta::ParamKind;
 
 use super::call::call_val;
 use super::{Lowerer, Val};
-use crate::builtin::Func;
-use crate::{Call, CastKind, CompareOp, Expr, ExprKind, IntTy, Mem, Ty, codes};
+use crate::builtin::{Func, shown};
+use crate::{Call, CastKind, Expr, ExprKind, IntTy, Mem, Ty, codes};
 
 impl Lowerer<'_, '_> {
     pub(super) fn memory_call(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
@@ -18,7 +18,7 @@ impl Lowerer<'_, '_> {
             Func::Str => self.str_call(span, call),
             Func::Buf => self.buf_call(span, call),
             Func::Strncmp => self.strncmp(span, call),
-            Func::Strstr | Func::Strcontains => self.strstr(span, call, func),
+            Func::Strstr => self.strstr(span, call),
             Func::Strlen => self.strlen(span, call),
             Func::Kptr => self.set_space(span, call, Mem::Kernel),
             Func::Uptr => self.set_space(span, call, Mem::User),
@@ -27,7 +27,8 @@ impl Lowerer<'_, '_> {
             Func::Pton => self.pton(span, call),
             Func::Bswap => self.bswap(span, call),
             Func::Path => self.path(span, call),
-            Func::Strcap => self.strcap(span, call),
+            Func::StrConcat => self.str_concat(span, call),
+            Func::Memcmp => self.memcmp(span, call),
             Func::WriteUser => self.write_user(span, call),
             _ => self.unsupported(span, &format!("{}()", call.name.name)),
         }
@@ -219,8 +220,11 @@ impl Lowerer<'_, '_> {
         match val.ty() {
             Ty::Str(_) => Some(val),
             Ty::ProbeName => Some(Val::from_expr(self.text_of(val.expr))),
+            Ty::Ptr(..) | Ty::Array(..) if is_text_like(val.ty()) => {
+                Some(Val::from_expr(self.read_text(val)))
+            }
             _ => {
-                let name = &call.name.name;
+                let name = shown(&call.name.name);
                 let kind = self.kind_word(&val);
                 self.error(
                     codes::ARGUMENT_KIND,
@@ -230,6 +234,17 @@ impl Lowerer<'_, '_> {
                 None
             }
         }
+    }
+
+    /// The characters that a pointer points to, or that an array has.
+    fn read_text(&mut self, val: Val) -> Expr {
+        let span = val.span();
+        let size = match val.ty() {
+            Ty::Array(_, n, _) => *n,
+            _ => self.s.settings.max_strlen,
+        };
+        let addr = Box::new(self.address(val));
+        call_val(span, Ty::Str(size), Call::Str { addr, len: None }).expr
     }
 
     fn strncmp(&mut self, span: Span, call: &node::Call) -> Val {
@@ -253,20 +268,87 @@ impl Lowerer<'_, '_> {
         )
     }
 
-    fn strstr(&mut self, span: Span, call: &node::Call, func: Func) -> Val {
+    fn strstr(&mut self, span: Span, call: &node::Call) -> Val {
         let (a, b) = (self.text_arg(call, 0), self.text_arg(call, 1));
         let (Some(a), Some(b)) = (a, b) else {
             return Val::unknown(span);
         };
-        let found = Call::Strstr(Box::new(a.expr), Box::new(b.expr));
-        let val = call_val(span, Ty::Int(IntTy::I32), found);
-        if func == Func::Strstr {
-            return val;
+        if let (Some(a), Some(b)) = (a.as_str_literal(), b.as_str_literal()) {
+            let (a, b) = (until_nul(a), until_nul(b));
+            let at = (0..=a.len()).find(|at| a[*at..].starts_with(b));
+            return Val::literal(span, at.map_or(-1, |at| at as i128));
         }
-        let wide = self.int_of(val, IntTy::I64);
-        let zero = super::expr::constant(Ty::Int(IntTy::I64), span, 0);
-        let kind = ExprKind::Compare(CompareOp::Ge, Box::new(wide), Box::new(zero));
-        Val::new(Ty::Bool, span, kind)
+        let found = Call::Strstr(Box::new(a.expr), Box::new(b.expr));
+        call_val(span, Ty::Int(IntTy::I32), found)
+    }
+
+    /// `str_concat(a, b)`: as much of it as fits.
+    fn str_concat(&mut self, span: Span, call: &node::Call) -> Val {
+        /// Bytes of the result, whatever the arguments are.
+        const SIZE: u32 = 1024;
+        let (a, b) = (self.text_arg(call, 0), self.text_arg(call, 1));
+        let (Some(a), Some(b)) = (a, b) else {
+            return Val::unknown(span);
+        };
+        let joined = Call::StrConcat(Box::new(a.expr), Box::new(b.expr));
+        call_val(span, Ty::Str(SIZE), joined).with_space(Mem::Kernel)
+    }
+
+    /// `memcmp(a, b, n)`: the difference of the first bytes that differ. What pointers point to is read.
+    fn memcmp(&mut self, span: Span, call: &node::Call) -> Val {
+        let (a, b) = (self.arg_val(call, 0), self.arg_val(call, 1));
+        let Some(n) = self.literal_int(call, 2) else {
+            return Val::unknown(span);
+        };
+        let (Some(a), Some(b)) = (a, b) else {
+            return Val::unknown(span);
+        };
+        let max = self.s.settings.max_strlen.saturating_sub(4).max(1);
+        let n = match u32::try_from(n) {
+            Ok(n) if (1..=max).contains(&n) => n,
+            _ => {
+                let message = format!("memcmp() compares 1 to {max} bytes ({n} provided)");
+                self.error(codes::ARGUMENT_KIND, span, message);
+                return Val::unknown(span);
+            }
+        };
+        let mut sides = Vec::new();
+        for val in [a, b] {
+            let size = match val.ty() {
+                Ty::Str(_) | Ty::Array(..) => self.s.imported.table.size(val.ty()),
+                Ty::Buf(size) => u64::from(*size),
+                Ty::Ptr(..) => u64::from(n),
+                _ => {
+                    return self.wrong_kind(
+                        &val,
+                        "memcmp() only supports string, buffer, array and pointer arguments",
+                    );
+                }
+            };
+            if size < u64::from(n) {
+                let spelled = self.spell(val.ty());
+                self.error(
+                    codes::ARGUMENT_KIND,
+                    val.span(),
+                    format!("memcmp() of {n} bytes, but {spelled} has only {size}"),
+                );
+                return Val::unknown(span);
+            }
+            let len = super::expr::constant(Ty::Int(IntTy::U64), span, u64::from(n));
+            let bytes = match val.ty() {
+                Ty::Buf(size) if *size == n => val.expr,
+                _ => {
+                    let addr = Box::new(self.address(val));
+                    let len = Some(Box::new(len));
+                    call_val(span, Ty::Buf(n), Call::Buf { addr, len }).expr
+                }
+            };
+            sides.push(Box::new(bytes));
+        }
+        let (Some(b), Some(a)) = (sides.pop(), sides.pop()) else {
+            return Val::unknown(span);
+        };
+        call_val(span, Ty::Int(IntTy::I32), Call::Memcmp(a, b))
     }
 
     fn strlen(&mut self, span: Span, call: &node::Call) -> Val {
@@ -274,38 +356,15 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         };
         if let Some(text) = val.as_str_literal() {
-            let n = text
-                .iter()
-                .position(|byte| *byte == 0)
-                .unwrap_or(text.len());
-            return Val::literal(span, n as i128);
+            return Val::literal(span, until_nul(text).len() as i128);
         }
         let text = match val.ty() {
             Ty::Str(_) => val.expr,
             Ty::ProbeName => self.text_of(val.expr),
-            Ty::Ptr(pointee, _) if matches!(**pointee, Ty::Int(IntTy { size: 1, .. })) => {
-                let size = self.s.settings.max_strlen;
-                let addr = Box::new(self.address(val));
-                call_val(span, Ty::Str(size), Call::Str { addr, len: None }).expr
-            }
+            Ty::Ptr(..) | Ty::Array(..) if is_text_like(val.ty()) => self.read_text(val),
             _ => return self.wrong_kind(&val, "strlen() only supports string arguments"),
         };
         call_val(span, Ty::Int(IntTy::U64), Call::Strlen(Box::new(text)))
-    }
-
-    fn strcap(&mut self, span: Span, call: &node::Call) -> Val {
-        self.unevaluated += 1;
-        let val = self.arg_val(call, 0);
-        self.unevaluated -= 1;
-        let Some(val) = val else {
-            return Val::unknown(span);
-        };
-        match val.ty() {
-            Ty::Str(_) | Ty::Array(..) => {
-                Val::literal(span, i128::from(self.s.imported.table.size(val.ty())))
-            }
-            _ => self.strlen(span, call),
-        }
     }
 
     fn set_space(&mut self, span: Span, call: &node::Call, space: Mem) -> Val {
@@ -482,5 +541,19 @@ impl Lowerer<'_, '_> {
         let len = self.int_of(len, IntTy::U64);
         let write = Call::WriteUser(Box::new(dst.expr), Box::new(src.expr), Box::new(len));
         call_val(span, Ty::Bool, write)
+    }
+}
+
+/// What a string is for the functions on strings.
+fn until_nul(text: &[u8]) -> &[u8] {
+    let end = text.iter().position(|byte| *byte == 0);
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// Whether a pointer or array is one of characters.
+fn is_text_like(ty: &Ty) -> bool {
+    match ty {
+        Ty::Ptr(of, _) | Ty::Array(of, ..) => matches!(**of, Ty::Int(IntTy { size: 1, .. })),
+        _ => false,
     }
 }

@@ -35,8 +35,6 @@ impl Lowerer<'_, '_> {
             Func::Join => self.join_call(span, call),
             Func::Debugf => self.debugf(span, call),
             Func::Fail => self.fail(span, call),
-            Func::Assert => self.assert(span, call),
-            Func::StaticAssert => self.static_assert(span, call),
             Func::Unwatch => match self.int_arg(call, 0) {
                 Some(address) => {
                     let address = self.int_of(address, IntTy::U64);
@@ -320,93 +318,6 @@ impl Lowerer<'_, '_> {
         }
         self.error(codes::FAIL, span, message);
         Val::unknown(span)
-    }
-
-    fn static_assert(&mut self, span: Span, call: &node::Call) -> Val {
-        let message = self.literal_arg(call, 1);
-        let Some(cond) = self.arg_val(call, 0) else {
-            return Val::unknown(span);
-        };
-        match self.truth(cond).kind {
-            ExprKind::Const(0) => {
-                self.error(codes::FAIL, span, message.unwrap_or_default());
-                Val::unknown(span)
-            }
-            ExprKind::Const(_) => Val::stmts(span, Vec::new()),
-            _ => {
-                self.error(
-                    codes::COMPTIME,
-                    span,
-                    "Unable to resolve comptime expression",
-                );
-                Val::unknown(span)
-            }
-        }
-    }
-
-    /// `assert(cond, message)`: an error message and the end of the run where it does not hold.
-    fn assert(&mut self, span: Span, call: &node::Call) -> Val {
-        if self.in_for() {
-            self.error(
-                codes::JUMP,
-                span,
-                "'return' statement is not allowed in a for-loop",
-            );
-            return Val::unknown(span);
-        }
-        let (Some(cond), Some(message)) = (self.arg_val(call, 0), self.arg_val(call, 1)) else {
-            return Val::unknown(span);
-        };
-        let cond = self.truth(cond);
-        let spec = FormatSpec {
-            left: false,
-            plus: false,
-            space: false,
-            alternate: false,
-            zero: false,
-            width: None,
-            precision: None,
-            length: Length::None,
-            conversion: Conversion::Str,
-        };
-        let pieces = vec![
-            FormatPiece::Literal("assert failed: ".to_owned()),
-            FormatPiece::Spec(spec),
-        ];
-        let message = self.stored(message).expr;
-        let send = |event, args| {
-            stmt(
-                span,
-                StmtKind::Event {
-                    event,
-                    args,
-                    expanded_from: self.expanded_from(),
-                },
-            )
-        };
-        let code = super::expr::constant(Ty::Int(IntTy::I64), span, 1);
-        let failed = vec![
-            send(Event::Errorf(pieces), vec![message]),
-            send(Event::Exit, vec![code]),
-            stmt(span, StmtKind::Return(None)),
-        ];
-        let kind = ExprKind::Unary(crate::UnaryOp::Not, Box::new(cond));
-        let cond = Expr {
-            ty: Ty::Bool,
-            span,
-            kind,
-        };
-        Val::stmts(
-            span,
-            vec![stmt(
-                span,
-                StmtKind::If {
-                    cond,
-                    then: failed,
-                    otherwise: Vec::new(),
-                },
-            )],
-        )
     }
 
     /// A record for user space.

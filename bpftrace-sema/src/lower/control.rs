@@ -193,6 +193,9 @@ impl Lowerer<'_, '_> {
 
     fn comptime_bool(&mut self, span: Span, inner: &node::Expr) -> Option<bool> {
         let val = self.comptime(span, inner);
+        if !val.known {
+            return None;
+        }
         match self.truth(val).kind {
             ExprKind::Const(bits) => Some(bits != 0),
             _ => None,
@@ -220,7 +223,12 @@ impl Lowerer<'_, '_> {
                 };
                 return taken.map_or_else(|| Val::void(span), |block| self.block_value(block));
             }
-            _ => self.expr(inner),
+            _ => {
+                self.comptime_depth += 1;
+                let val = self.expr(inner);
+                self.comptime_depth -= 1;
+                val
+            }
         };
         if val.known && !is_literal(&val) {
             self.error(

@@ -50,7 +50,7 @@ impl Lowerer<'_, '_> {
             Ast::Cast { ty, operand, .. } => self.cast(span, ty, operand),
             Ast::Sizeof(of) => self.sizeof(span, of),
             Ast::Offsetof { of, fields } => self.offsetof(span, of, fields),
-            Ast::Typeinfo(_) => self.unsupported(span, "typeinfo"),
+            Ast::Typeinfo(of) => self.typeinfo(span, of),
             Ast::Comptime(inner) => self.comptime(span, inner),
             Ast::Call(call) => self.call(span, call),
             Ast::Field { base, field, .. } => {
@@ -395,6 +395,36 @@ impl Lowerer<'_, '_> {
         }
         let size = self.s.imported.table.size(&ty);
         unsigned_literal(span, size)
+    }
+
+    /// `typeinfo(x)`: a record of literals. For a map with keys it is about the keys.
+    fn typeinfo(&mut self, span: Span, of: &TypeOrExpr) -> Val {
+        if self.caller(span) == crate::pass::macros::Caller::Script {
+            self.unstable(
+                span,
+                self.s.settings.typeinfo,
+                "typeinfo",
+                "unstable_typeinfo",
+            );
+        }
+        let Some(ty) = self.type_of_operand(of) else {
+            return Val::unknown(span);
+        };
+        let full = self.spell(&ty);
+        let fields = [
+            ("btf_id", Val::literal(span, 0)),
+            (
+                "base_type",
+                Val::string(span, crate::spell::base_type(&ty).as_bytes().to_vec()),
+            ),
+            ("full_type", Val::string(span, full.into_bytes())),
+        ];
+        let names = fields
+            .iter()
+            .map(|(name, val)| ((*name).to_owned(), val.ty().clone()))
+            .collect::<Vec<_>>();
+        let values = fields.into_iter().map(|(_, val)| val.expr).collect();
+        Val::new(Ty::Record(names.into()), span, ExprKind::Tuple(values))
     }
 
     fn offsetof(&mut self, span: Span, of: &TypeOrExpr, fields: &[node::Ident]) -> Val {

@@ -42,8 +42,9 @@ impl Lowerer<'_, '_> {
 
     /// A call of a macro that is known to exist.
     pub(super) fn macro_call(&mut self, span: Span, name: &str, args: &[Arg]) -> Val {
-        match self.s.macros.choose(name, args) {
+        match self.s.macros.choose(name, args, self.caller(span)) {
             Chosen::Macro(definition) => self.expand(span, definition, args),
+            Chosen::Endless => Val::unknown(span),
             Chosen::NoMatch(notes) => {
                 let mut diag = Diagnostic::error(
                     codes::MACRO,
@@ -51,7 +52,13 @@ impl Lowerer<'_, '_> {
                     format!("Call to {name}() has arguments that do not match any definition."),
                 );
                 for (place, note) in notes {
-                    diag = diag.with_context(place, note);
+                    if !self.s.library.has(place) {
+                        diag = diag.with_context(place, note);
+                    }
+                }
+                let forms = crate::stdlib::forms(name);
+                if !forms.is_empty() {
+                    diag = diag.with_hint(format!("{name} is called as {}", forms.join(" or ")));
                 }
                 self.s.diags.push(diag);
                 Val::unknown(span)
@@ -126,11 +133,27 @@ impl Lowerer<'_, '_> {
         self.s.diags.append(&mut rewriter.diags);
         self.expansions.push(span);
         let outer = std::mem::replace(&mut self.n_outer_loops, self.loops.len());
+        let outer_scopes = std::mem::replace(&mut self.n_outer_scopes, self.scopes.len());
         let (stmts, value) = self.block_parts(&body);
+        self.n_outer_scopes = outer_scopes;
         self.n_outer_loops = outer;
         self.expansions.pop();
+        // What could be better about the library is nobody's business, except when it reads memory for a
+        // script that has not said whose memory it is.
+        let library = self.s.library;
+        let mut at = 0;
+        self.s.diags.retain(|diag| {
+            at += 1;
+            at <= first_diag
+                || diag.is_error()
+                || diag.code == codes::ADDRESS_SPACE
+                || !diag.span.is_some_and(|span| library.has(span))
+        });
         for diag in &mut self.s.diags[first_diag..] {
-            diag.expanded_from.push(span);
+            // How the library is made matters only for what is wrong in it.
+            if !library.has(span) || diag.span.is_some_and(|at| library.has(at)) {
+                diag.expanded_from.push(span);
+            }
             diag.message = shown(&diag.message);
             for hint in &mut diag.hints {
                 *hint = shown(hint);
@@ -139,7 +162,10 @@ impl Lowerer<'_, '_> {
                 context.message = shown(&context.message);
             }
         }
-        wrap(span, stmts, value)
+        let mut val = wrap(span, stmts, value);
+        // Whatever is wrong with the value as a whole is wrong where the macro is called.
+        val.expr.span = span;
+        val
     }
 
     /// A C macro as an expression.

@@ -40,9 +40,10 @@ use crate::env::{Locals, Maps};
 use crate::import::Imported;
 use crate::join::{self, Range};
 use crate::pass::config::Settings;
-use crate::pass::macros::Macros;
+use crate::pass::macros::{Caller, Macros};
 use crate::pass::units::Unit;
 use crate::spell::spell;
+use crate::stdlib::Library;
 use crate::typeinfo::TypeSource;
 use crate::{
     AggTy, Body, EnumTyId, Expr, ExprKind, IntTy, Local, LocalIdx, MapIdx, Mem, SemaOptions,
@@ -64,6 +65,7 @@ pub(crate) struct Session<'a> {
     pub(crate) diags: Vec<Diagnostic>,
     pub(crate) tables: Tables,
     pub(crate) macros: Macros<'a>,
+    library: &'a Library,
     pub(crate) c: CDefs,
     /// Enums made of tables of names.
     number_enums: HashMap<&'static str, EnumTyId>,
@@ -122,6 +124,7 @@ impl<'a> Session<'a> {
         options: &'a SemaOptions,
         settings: Settings,
         macros: Macros<'a>,
+        library: &'a Library,
     ) -> Self {
         Self {
             types,
@@ -134,6 +137,7 @@ impl<'a> Session<'a> {
             diags: Vec::new(),
             tables: Tables::default(),
             macros,
+            library,
             c: CDefs::default(),
             number_enums: HashMap::new(),
             functions: Vec::new(),
@@ -337,6 +341,10 @@ pub(crate) struct Lowerer<'s, 'a> {
     depth: u32,
     /// Calls of macros that are being expanded, outermost first.
     expansions: Vec<Span>,
+    /// Scopes that were open when the innermost macro was called.
+    n_outer_scopes: usize,
+    /// Inside `comptime`: what depends on the target is decided by the types at hand.
+    comptime_depth: u32,
     /// Open loops outside of the macro that is being expanded.
     n_outer_loops: usize,
     /// C macros that are being expanded.
@@ -389,6 +397,8 @@ impl<'s, 'a> Lowerer<'s, 'a> {
             scopes: vec![Vec::new()],
             depth: 0,
             expansions: Vec::new(),
+            n_outer_scopes: 0,
+            comptime_depth: 0,
             n_outer_loops: 0,
             c_expansions: Vec::new(),
             loops: Vec::new(),
@@ -399,6 +409,15 @@ impl<'s, 'a> Lowerer<'s, 'a> {
 }
 
 impl Lowerer<'_, '_> {
+    /// Who calls what stands at a place.
+    fn caller(&self, span: Span) -> Caller {
+        if self.s.library.has(span) {
+            Caller::Library
+        } else {
+            Caller::Script
+        }
+    }
+
     fn error(&mut self, code: Code, span: Span, message: impl Into<String>) {
         self.s.diags.push(Diagnostic::error(code, span, message));
     }
@@ -467,6 +486,17 @@ impl Lowerer<'_, '_> {
         let idx = self.locals.declare(name, span);
         self.visible.insert(name.to_owned(), idx);
         if let Some(scope) = self.scopes.last_mut() {
+            scope.push(name.to_owned());
+        }
+        idx
+    }
+
+    /// Brings a variable into the scope that the innermost macro was called in.
+    fn declare_for_caller(&mut self, name: &str, span: Span) -> LocalIdx {
+        let idx = self.locals.declare(name, span);
+        self.visible.insert(name.to_owned(), idx);
+        let scope = self.n_outer_scopes.saturating_sub(1);
+        if let Some(scope) = self.scopes.get_mut(scope) {
             scope.push(name.to_owned());
         }
         idx

@@ -248,6 +248,12 @@ impl Lowerer<'_, '_> {
                 {
                     return key.ty.clone();
                 }
+                // The argument of a macro, which may be a name of a type.
+                if let bpftrace_ast::node::ExprKind::Ident(name) = &expr.kind
+                    && let Some(ty) = named_type(name)
+                {
+                    return Some(ty);
+                }
                 self.unevaluated += 1;
                 let val = self.expr(expr);
                 self.unevaluated -= 1;

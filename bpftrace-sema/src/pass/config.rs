@@ -30,6 +30,13 @@ pub(crate) struct Settings {
     pub(crate) dw_ustack: Unstable,
 }
 
+/// A value of a setting, for scripts to read.
+pub(crate) enum SettingValue {
+    Number(u64),
+    Bool(bool),
+    Text(String),
+}
+
 /// What to do about the use of an unstable feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unstable {
@@ -136,6 +143,57 @@ pub(crate) fn read_config(
     settings
 }
 
+impl Settings {
+    /// What `config` reads: the keys that have values, as the script and the compiler's environment set them.
+    pub(crate) fn values(&self) -> Vec<(&'static str, SettingValue)> {
+        use SettingValue::{Bool, Number, Text};
+        let run = &self.run;
+        let cached = match run.cache_user_symbols {
+            None | Some(CacheUserSymbols::PerPid) => "PER_PID",
+            Some(CacheUserSymbols::PerProgram) => "PER_PROGRAM",
+            Some(CacheUserSymbols::None) => "NONE",
+        };
+        let missing = match run.missing_probes {
+            None | Some(MissingProbes::Error) => "error",
+            Some(MissingProbes::Warn) => "warn",
+            Some(MissingProbes::Ignore) => "ignore",
+        };
+        let stack_mode = match self.stack_mode {
+            StackMode::Bpftrace => "bpftrace",
+            StackMode::Perf => "perf",
+            StackMode::Raw => "raw",
+            StackMode::BuildId => "build_id",
+        };
+        let trailer = run.str_trunc_trailer.as_deref().unwrap_or("..");
+        vec![
+            ("cache_user_symbols", Text(cached.to_owned())),
+            ("cpp_demangle", Bool(run.cpp_demangle.unwrap_or(true))),
+            (
+                "lazy_symbolication",
+                Bool(run.lazy_symbolication.unwrap_or(true)),
+            ),
+            ("license", Text(self.license.clone())),
+            ("log_size", Number(run.log_size.unwrap_or(1_000_000))),
+            ("max_bpf_progs", Number(self.max_bpf_progs)),
+            ("max_cat_bytes", Number(run.max_cat_bytes.unwrap_or(10_240))),
+            ("max_map_keys", Number(run.max_map_keys.unwrap_or(4_096))),
+            ("max_probes", Number(run.max_probes.unwrap_or(1_024))),
+            ("max_strlen", Number(u64::from(self.max_strlen))),
+            ("missing_probes", Text(missing.to_owned())),
+            ("on_stack_limit", Number(u64::from(self.on_stack_limit))),
+            ("perf_rb_pages", Number(run.perf_rb_pages.unwrap_or(0))),
+            (
+                "print_maps_on_exit",
+                Bool(run.print_maps_on_exit.unwrap_or(true)),
+            ),
+            ("show_debug_info", Bool(run.show_debug_info.unwrap_or(true))),
+            ("stack_mode", Text(stack_mode.to_owned())),
+            ("str_trunc_trailer", Text(trailer.to_owned())),
+            ("use_blazesym", Bool(true)),
+        ]
+    }
+}
+
 fn canonical(key: &str) -> String {
     let key = key.to_ascii_lowercase();
     key.strip_prefix("bpftrace_").unwrap_or(&key).to_owned()
@@ -175,7 +233,7 @@ fn read_entry(entry: &ConfigEntry, settings: &mut Settings, diags: &mut Vec<Diag
     if !KEYS.contains(&key.as_str()) {
         let mut diag = Diagnostic::error(
             codes::CONFIG,
-            span,
+            entry.span,
             format!("{written}: not a known configuration option"),
         );
         if let Some(near) = suggest::nearest(&key, KEYS.iter().copied()) {

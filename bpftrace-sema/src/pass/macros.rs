@@ -1,6 +1,6 @@
-//! Macros of the script: which definition a call means, and which definitions make no sense.
+//! Macros: which definition a call means, and which definitions make no sense.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::node::{Arg, Expr, ExprKind, Item, Macro, MacroParamKind, Script};
@@ -8,6 +8,7 @@ use bpftrace_ast::source::Span;
 
 use super::mentions::mentioned_calls;
 use crate::codes;
+use crate::stdlib::Library;
 
 /// Names that the parser knows by themselves, and that no parameter can have.
 const RESERVED: &[&str] = &["args", "ctx", "kstack", "nsecs", "pid", "tid", "ustack"];
@@ -15,23 +16,47 @@ const RESERVED: &[&str] = &["args", "ctx", "kstack", "nsecs", "pid", "tid", "ust
 /// Macros by name, each name in the order of its definitions.
 #[derive(Debug, Default)]
 pub(crate) struct Macros<'a> {
-    by_name: HashMap<&'a str, Vec<&'a Macro>>,
+    /// Those of the script.
+    by_name: ByName<'a>,
+    /// Those of the library, as far as the script can come to them.
+    library: ByName<'a>,
+    /// Definitions of the script that expand to themselves, which has been reported.
+    endless: HashSet<*const Macro>,
 }
+
+type ByName<'a> = HashMap<&'a str, Vec<&'a Macro>>;
 
 /// What a call means.
 pub(crate) enum Chosen<'a> {
     /// This definition.
     Macro(&'a Macro),
+    /// A definition that expands to itself, which has been reported.
+    Endless,
     /// There are macros of this name, but none takes these arguments.
     NoMatch(Vec<(Span, String)>),
     /// There is no macro of this name.
     Unknown,
 }
 
+/// Who calls: the library does not see the script's macros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    Script,
+    Library,
+}
+
 impl<'a> Macros<'a> {
-    /// Takes over the definitions of a script.
-    pub(crate) fn of(script: &'a Script, diags: &mut Vec<Diagnostic>) -> Self {
+    /// Takes over the definitions of a script and of the library.
+    pub(crate) fn of(
+        script: &'a Script,
+        library: &'a Library,
+        diags: &mut Vec<Diagnostic>,
+    ) -> Self {
         let mut macros = Self::default();
+        for definition in &library.macros {
+            let others = macros.library.entry(&definition.name.name).or_default();
+            others.push(definition);
+        }
         for item in &script.items {
             if let Item::Macro(definition) = item {
                 macros.add(definition, diags);
@@ -76,153 +101,198 @@ impl<'a> Macros<'a> {
         others.push(definition);
     }
 
-    /// Whether there is a macro of a name.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
+    /// Whether there is a macro of a name for a caller.
+    pub(crate) fn contains(&self, name: &str, caller: Caller) -> bool {
+        (caller == Caller::Script && self.by_name.contains_key(name))
+            || self.library.contains_key(name)
     }
 
-    /// Names of all macros.
+    /// Names of the script's macros.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.by_name.keys().copied()
     }
 
-    /// All definitions of a name.
-    pub(crate) fn all(&self, name: &str) -> &[&'a Macro] {
-        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    /// All definitions of a name with so many parameters.
+    pub(crate) fn all(&self, name: &str, n_params: usize) -> impl Iterator<Item = &'a Macro> {
+        let of = |table: &ByName<'a>| table.get(name).cloned().unwrap_or_default();
+        of(&self.by_name)
+            .into_iter()
+            .chain(of(&self.library))
+            .filter(move |definition| definition.params.len() == n_params)
     }
 
     /// The definition that a call means.
-    pub(crate) fn choose(&self, name: &str, args: &[Arg]) -> Chosen<'a> {
-        let Some(definitions) = self.by_name.get(name) else {
-            return Chosen::Unknown;
-        };
-        let mut best: Option<(usize, &'a Macro)> = None;
+    pub(crate) fn choose(&self, name: &str, args: &[Arg], caller: Caller) -> Chosen<'a> {
         let mut misses = Vec::new();
-        for &definition in definitions {
-            match misfit(definition, args) {
-                None => {
-                    // Parameters that want a variable or a map are worth more than those that take
-                    // anything.
-                    let special = definition
-                        .params
-                        .iter()
-                        .filter(|param| param.kind != MacroParamKind::Expr)
-                        .count();
-                    if best.is_none_or(|(most, _)| special > most) {
-                        best = Some((special, definition));
-                    }
+        let tables = match caller {
+            Caller::Script => [Some(&self.by_name), Some(&self.library)],
+            Caller::Library => [None, Some(&self.library)],
+        };
+        let mut known = false;
+        for definitions in tables
+            .into_iter()
+            .flatten()
+            .filter_map(|table| table.get(name))
+        {
+            known = true;
+            match best(definitions, args, &mut misses) {
+                Some(definition) if self.endless.contains(&std::ptr::from_ref(definition)) => {
+                    return Chosen::Endless;
                 }
-                Some(why) => misses.push((definition.head_span(), why)),
+                Some(definition) => return Chosen::Macro(definition),
+                None => {}
             }
         }
-        match best {
-            Some((_, definition)) => Chosen::Macro(definition),
-            None => Chosen::NoMatch(misses),
+        if known {
+            Chosen::NoMatch(misses)
+        } else {
+            Chosen::Unknown
         }
     }
 
-    /// Points at macros that call themselves, directly or through others.
+    /// Points at macros that expand to themselves, directly or through others.
     fn refuse_recursion(&mut self, diags: &mut Vec<Diagnostic>) {
-        let mut names: Vec<&'a str> = self.by_name.keys().copied().collect();
-        names.sort_unstable();
-        let calls: HashMap<&'a str, Vec<&'a str>> = names
+        let definitions: Vec<&'a Macro> = {
+            let mut all: Vec<&'a Macro> = self.by_name.values().flatten().copied().collect();
+            all.sort_by_key(|definition| (definition.span.source, definition.span.start));
+            all
+        };
+        let calls: HashMap<*const Macro, Vec<&'a Macro>> = definitions
             .iter()
-            .map(|&name| {
-                let mut called: Vec<&'a str> = self
-                    .all(name)
-                    .iter()
-                    .flat_map(|definition| {
-                        let params: Vec<&str> = definition
-                            .params
-                            .iter()
-                            .map(|p| p.name.name.as_str())
-                            .collect();
-                        mentioned_calls(&definition.body)
-                            .into_iter()
-                            .filter(move |(callee, _)| !params.contains(callee))
-                    })
-                    .filter(|(callee, args)| self.means_same(name, callee, args))
-                    .map(|(callee, _)| callee)
-                    .collect();
-                called.sort_unstable();
-                called.dedup();
-                (name, called)
-            })
+            .map(|&definition| (std::ptr::from_ref(definition), self.called_by(definition)))
             .collect();
-        for &start in &names {
+        for &start in &definitions {
+            if self.endless.contains(&std::ptr::from_ref(start)) {
+                continue;
+            }
             let Some(chain) = find_cycle(start, &calls) else {
                 continue;
             };
-            let span = self
-                .all(start)
-                .first()
-                .map(|definition| definition.head_span());
-            diags.push(Diagnostic::new(
-                bpftrace_ast::diag::Severity::Error,
+            let names: Vec<&str> = chain
+                .iter()
+                .map(|definition| definition.name.name.as_str())
+                .collect();
+            diags.push(Diagnostic::error(
                 codes::MACRO,
-                span,
+                start.head_span(),
                 format!(
                     "Recursive macro call detected. Call chain: {}",
-                    chain.join(" > ")
+                    names.join(" > ")
                 ),
             ));
-            self.by_name.remove(start);
+            self.endless
+                .extend(chain.into_iter().map(std::ptr::from_ref));
         }
     }
 
-    /// Whether a call in the body of a macro leads to macros at all, and not just to another
-    /// definition of the same name.
-    fn means_same(&self, caller: &str, callee: &str, args: &Option<&[Arg]>) -> bool {
-        if !self.contains(callee) {
-            return false;
-        }
-        if caller != callee {
-            return true;
-        }
-        // Overloads of one name may call each other; a definition that calls itself may not.
-        let definitions = self.all(callee);
-        match (definitions, args) {
-            ([_], _) | (_, None) => true,
-            (_, Some(args)) => match self.choose(callee, args) {
-                Chosen::Macro(chosen) => {
-                    mentioned_calls(&chosen.body).iter().any(|(name, again)| {
-                        *name == callee
-                            && again.is_none_or(|again| {
-                                matches!(self.choose(callee, again), Chosen::Macro(next)
-                                if std::ptr::eq(next, chosen))
-                            })
-                    })
+    /// The definitions that the body of one can expand to.
+    fn called_by(&self, caller: &'a Macro) -> Vec<&'a Macro> {
+        let is_param = |name: &str| {
+            caller
+                .params
+                .iter()
+                .any(|param| param.kind == MacroParamKind::Expr && param.name.name == name)
+        };
+        let mut called: Vec<&'a Macro> = Vec::new();
+        for (callee, args) in mentioned_calls(None, &caller.body) {
+            let Some(definitions) = self.by_name.get(callee) else {
+                continue;
+            };
+            if args.is_none() && is_param(callee) {
+                continue;
+            }
+            let args = args.unwrap_or_default();
+            // What stands for a parameter can be anything. It counts as an expression for the choice,
+            // and whatever is more special can be meant as well.
+            let least = best(definitions, args, &mut Vec::new()).map_or(0, n_special);
+            for &definition in definitions {
+                let fits = definition.params.len() == args.len()
+                    && definition.params.iter().zip(args).all(|(param, arg)| {
+                        fits(param.kind, arg)
+                            || matches!(arg, Arg::Expr(Expr { kind: ExprKind::Ident(name), .. })
+                                if is_param(name))
+                    });
+                if fits && n_special(definition) >= least {
+                    called.push(definition);
                 }
-                _ => false,
-            },
+            }
         }
+        called
     }
 }
 
+/// The definition that suits arguments best: parameters that want a variable or a map are worth more
+/// than those that take anything, and then the first one wins.
+fn best<'a>(
+    definitions: &[&'a Macro],
+    args: &[Arg],
+    misses: &mut Vec<(Span, String)>,
+) -> Option<&'a Macro> {
+    let mut best: Option<&'a Macro> = None;
+    for &definition in definitions {
+        match misfit(definition, args) {
+            None if best.is_none_or(|best| n_special(definition) > n_special(best)) => {
+                best = Some(definition);
+            }
+            None => {}
+            Some(why) => misses.push((definition.head_span(), why)),
+        }
+    }
+    best
+}
+
+/// Parameters that want a variable or a map.
+fn n_special(definition: &Macro) -> usize {
+    let special = |param: &&bpftrace_ast::node::MacroParam| param.kind != MacroParamKind::Expr;
+    definition.params.iter().filter(special).count()
+}
+
 /// The first way from a macro back to itself.
-fn find_cycle<'a>(start: &'a str, calls: &HashMap<&'a str, Vec<&'a str>>) -> Option<Vec<&'a str>> {
-    let mut came_from: HashMap<&'a str, &'a str> = HashMap::new();
+fn find_cycle<'a>(
+    start: &'a Macro,
+    calls: &HashMap<*const Macro, Vec<&'a Macro>>,
+) -> Option<Vec<&'a Macro>> {
+    let mut came_from: HashMap<*const Macro, &'a Macro> = HashMap::new();
     let mut todo = vec![start];
     while let Some(at) = todo.pop() {
-        for &callee in calls.get(at).map_or(&[][..], Vec::as_slice) {
-            if callee == start {
+        for &callee in calls
+            .get(&std::ptr::from_ref(at))
+            .map_or(&[][..], Vec::as_slice)
+        {
+            if std::ptr::eq(callee, start) {
                 let mut chain = vec![start];
                 let mut back = at;
-                while back != start {
+                while !std::ptr::eq(back, start) {
                     chain.push(back);
-                    back = came_from.get(back).copied().unwrap_or(start);
+                    back = came_from
+                        .get(&std::ptr::from_ref(back))
+                        .copied()
+                        .unwrap_or(start);
                 }
                 chain.push(start);
                 chain.reverse();
                 return Some(chain);
             }
-            if !came_from.contains_key(callee) {
+            if !came_from.contains_key(&std::ptr::from_ref(callee)) {
                 came_from.insert(callee, at);
                 todo.push(callee);
             }
         }
     }
     None
+}
+
+/// Whether a parameter takes an argument.
+fn fits(kind: MacroParamKind, arg: &Arg) -> bool {
+    match kind {
+        MacroParamKind::Expr => true,
+        MacroParamKind::Variable => {
+            matches!(arg, Arg::Expr(expr) if matches!(expr.kind, ExprKind::Variable(_)))
+        }
+        MacroParamKind::Map => {
+            matches!(arg, Arg::Expr(expr) if matches!(expr.kind, ExprKind::Map(_)))
+        }
+    }
 }
 
 /// Why a definition does not take these arguments.
@@ -236,24 +306,12 @@ fn misfit(definition: &Macro, args: &[Arg]) -> Option<String> {
     }
     definition.params.iter().zip(args).find_map(|(param, arg)| {
         let name = &param.name.name;
-        match (param.kind, arg) {
-            (
-                MacroParamKind::Variable,
-                Arg::Expr(Expr {
-                    kind: ExprKind::Variable(_),
-                    ..
-                }),
-            )
-            | (
-                MacroParamKind::Map,
-                Arg::Expr(Expr {
-                    kind: ExprKind::Map(_),
-                    ..
-                }),
-            )
-            | (MacroParamKind::Expr, _) => None,
-            (MacroParamKind::Variable, _) => Some(format!("a variable is expected for ${name}")),
-            (MacroParamKind::Map, _) => Some(format!("a map is expected for @{name}")),
+        if fits(param.kind, arg) {
+            return None;
         }
+        Some(match param.kind {
+            MacroParamKind::Map => format!("a map is expected for @{name}"),
+            _ => format!("a variable is expected for ${name}"),
+        })
     })
 }

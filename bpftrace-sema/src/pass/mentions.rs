@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use bpftrace_ast::node::{
-    Arg, Block, Else, Expr, ExprKind, ForOver, If, Place, Predicate, Stmt, StmtKind, TypeOrExpr,
-    TypeSpec, TypeSpecKind,
+    Arg, Block, Else, Expr, ExprKind, ForOver, If, Macro, Place, Predicate, Stmt, StmtKind,
+    TypeOrExpr, TypeSpec, TypeSpecKind,
 };
 
 use super::macros::Macros;
@@ -17,20 +17,17 @@ pub(crate) fn mentioned_names<'a>(
     macros: &Macros<'a>,
 ) -> HashSet<&'a str> {
     let mut seen = HashSet::new();
-    collect(predicate, body, &mut seen, &mut |_, _| {});
-    let mut todo: Vec<&str> = seen
-        .iter()
-        .copied()
-        .filter(|name| macros.contains(name))
-        .collect();
-    while let Some(name) = todo.pop() {
-        for definition in macros.all(name) {
-            let mut inner = HashSet::new();
-            collect(None, &definition.body, &mut inner, &mut |_, _| {});
-            for name in inner {
-                if seen.insert(name) && macros.contains(name) {
-                    todo.push(name);
-                }
+    let mut calls: Vec<Mention<'a>> = Vec::new();
+    collect(predicate, body, &mut seen, &mut |name, args| {
+        calls.push((name, args));
+    });
+    let mut expanded: HashSet<*const Macro> = HashSet::new();
+    while let Some((name, args)) = calls.pop() {
+        for definition in macros.all(name, args.map_or(0, <[Arg]>::len)) {
+            if expanded.insert(std::ptr::from_ref(definition)) {
+                collect(None, &definition.body, &mut seen, &mut |name, args| {
+                    calls.push((name, args));
+                });
             }
         }
     }
@@ -41,9 +38,12 @@ pub(crate) fn mentioned_names<'a>(
 pub(crate) type Mention<'a> = (&'a str, Option<&'a [Arg]>);
 
 /// What a body may call: calls, and bare names.
-pub(crate) fn mentioned_calls(body: &Block) -> Vec<Mention<'_>> {
+pub(crate) fn mentioned_calls<'a>(
+    predicate: Option<&'a Predicate>,
+    body: &'a Block,
+) -> Vec<Mention<'a>> {
     let mut calls = Vec::new();
-    collect(None, body, &mut HashSet::new(), &mut |name, args| {
+    collect(predicate, body, &mut HashSet::new(), &mut |name, args| {
         calls.push((name, args))
     });
     calls

@@ -389,13 +389,7 @@ impl Rewriter {
             TypeOrExpr::Type(spec) => TypeOrExpr::Type(self.type_spec(spec)),
             TypeOrExpr::Name(ident) => match self.idents.get(&ident.name) {
                 Some(Replacement::Type(given)) => TypeOrExpr::Type(given.clone()),
-                Some(Replacement::Expr(given)) => match &given.kind {
-                    ExprKind::Ident(name) => TypeOrExpr::Name(Ident {
-                        span: given.span,
-                        name: name.clone(),
-                    }),
-                    _ => TypeOrExpr::Expr(Box::new(given.clone())),
-                },
+                Some(Replacement::Expr(given)) => TypeOrExpr::Expr(Box::new(given.clone())),
                 _ => TypeOrExpr::Name(self.ident(ident)),
             },
             TypeOrExpr::Expr(expr) => TypeOrExpr::Expr(self.boxed(expr)),

@@ -12,6 +12,7 @@ use bpftrace_meta::{MissingProbes, ProbeTarget, ProgramKind};
 use super::attach::{self, Point};
 use super::macros::Macros;
 use super::mentions::mentioned_names;
+use crate::builtin::INTERNAL;
 use crate::typeinfo::{FunctionInfo, TypeSource};
 use crate::{SemaOptions, codes};
 
@@ -124,7 +125,13 @@ pub(crate) fn split_probes<'a>(
     let mut units = Vec::new();
     let mut typed_params = BTreeMap::new();
     for &probe in probes {
-        let names = mentioned_names(probe.predicate.as_ref(), &probe.body, macros);
+        let mut names = mentioned_names(probe.predicate.as_ref(), &probe.body, macros);
+        // What the library's macros stand on means the same.
+        let internal: Vec<&str> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(INTERNAL))
+            .collect();
+        names.extend(internal);
         let needs_args = names.contains("args") || names.contains("retval");
         let mut expander = Expander {
             needs_args,

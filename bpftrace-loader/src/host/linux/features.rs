@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use bpftrace_meta::Feature;
+use bpftrace_meta::{Feature, ProgramKind};
 use libbpf_sys as sys;
 
 use super::LinuxHost;
@@ -60,6 +60,84 @@ pub(super) fn probe(feature: Feature, host: &LinuxHost) -> bool {
 fn kfunc(host: &LinuxHost, name: &str) -> bool {
     host.btf_entries(BtfEntryKind::Function, Some("vmlinux"), name)
         .is_ok_and(|entries| !entries.is_empty())
+}
+
+/// Whether the kernel has a function, and lets programs of a kind call it. A program that does nothing
+/// but call it is loaded: the arguments are wrong, which the verifier sees only after it has seen that
+/// the function may be called.
+pub(super) fn has_kernel_function(
+    host: &LinuxHost,
+    name: &str,
+    caller: Option<ProgramKind>,
+) -> bool {
+    let found = host.btf_entries(BtfEntryKind::Function, Some("vmlinux"), name);
+    let Some(id) = found.ok().and_then(|mut found| Some(found.pop()?.id)) else {
+        return false;
+    };
+    let Some(caller) = caller else {
+        return true;
+    };
+    let id = id.to_le_bytes();
+    let [zero, exit] = RETURN_ZERO;
+    // The register fields say that the number is that of a function of the kernel.
+    let insns = [
+        [
+            0x85,
+            (sys::BPF_PSEUDO_KFUNC_CALL as u8) << 4,
+            0,
+            0,
+            id[0],
+            id[1],
+            id[2],
+            id[3],
+        ],
+        zero,
+        exit,
+    ];
+    let program_type = match caller {
+        ProgramKind::Fentry | ProgramKind::Fexit | ProgramKind::TpBtf | ProgramKind::Iter => {
+            return is_permission(&fentry_log(host, &insns));
+        }
+        ProgramKind::Tracepoint => ProgramType::Tracepoint,
+        ProgramKind::PerfEvent => ProgramType::PerfEvent,
+        ProgramKind::Kprobe | ProgramKind::Uprobe => ProgramType::Kprobe,
+        ProgramKind::RawTracepointRun => ProgramType::RawTracepoint,
+        ProgramKind::Xdp => ProgramType::Xdp,
+    };
+    let loaded = load_program(&LoadRequest {
+        name: "probe_kfunc",
+        program_type,
+        expected_attach_type: 0,
+        license: "GPL",
+        insns: &insns,
+        func_info: &[],
+        line_info: &[],
+        btf: None,
+        attach_btf_id: 0,
+        attach_btf: None,
+        attach_program: None,
+        log_level: 1,
+        log_size: 4096,
+    });
+    is_permission(&loaded.map(drop).map_err(|failure| failure.log))
+}
+
+/// Whether what came of loading a call says that the call as such is fine.
+fn is_permission(loaded: &Result<(), String>) -> bool {
+    let Err(log) = loaded else {
+        return true;
+    };
+    // Refusals come before anything is said about registers.
+    !log.is_empty()
+        && ![
+            "not allowed",
+            "reserved fields",
+            "not supported",
+            "is not a kernel function",
+            "non-GPL",
+        ]
+        .iter()
+        .any(|refusal| log.contains(refusal))
 }
 
 /// Whether a program for fentry of some function loads.
