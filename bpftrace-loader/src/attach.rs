@@ -119,7 +119,7 @@ pub(crate) fn attach(
             .collect();
         match attach_one(&attaching, attachment.multi, &targets) {
             Ok(links) => {
-                attached.n_targets += targets.len() as u64;
+                attached.n_targets += n_probes(bound, &attachment.targets);
                 attached.links.push(Attachments { index, links });
             }
             Err(error) => {
@@ -145,6 +145,18 @@ pub(crate) fn attach(
         }
     }
     Ok(attached)
+}
+
+/// How many probes the targets are: the places of one USDT probe, which are neighbours, count once.
+fn n_probes(bound: &Bound, numbers: &[u64]) -> u64 {
+    let counts = |number: &&u64| {
+        let number = **number as usize;
+        let target = &bound.targets[number];
+        let before = number.checked_sub(1).map(|before| &bound.targets[before]);
+        !matches!(&target.place, Place::Uprobe { usdt: Some(_), .. })
+            || !before.is_some_and(|b| b.name == target.name && b.probe == target.probe)
+    };
+    numbers.iter().filter(counts).count() as u64
 }
 
 /// An attachment that failed.
@@ -275,8 +287,11 @@ fn attach_one(
             ret,
             path,
             offset,
-            semaphore,
-        } => uprobe::attach(attaching, number, *ret, path, *offset, *semaphore).and_then(one),
+            usdt,
+        } => {
+            let semaphore = usdt.as_ref().map_or(0, |site| site.semaphore);
+            uprobe::attach(attaching, number, *ret, path, *offset, semaphore).and_then(one)
+        }
         Place::Fentry { exit, .. } => {
             tracing::attach_function(attaching, number, *exit).and_then(one)
         }

@@ -10,6 +10,9 @@ mod sizes;
 mod slots;
 mod targets;
 mod uprobe;
+mod usdt;
+mod usdt_args;
+mod user_files;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ use bpftrace_meta::{Artifact, Feature, Manifest, MapRole, ProbeId, ProgramKind, 
 pub(crate) use expand::not_traceable;
 pub(crate) use settings::Settings;
 pub(crate) use targets::{PROBE_REMOVED, no_attach_points};
+pub(crate) use usdt::UsdtSite;
 
 use targets::Found;
 
@@ -95,8 +99,8 @@ pub(crate) enum Place {
         path: PathBuf,
         /// Byte offset in the file.
         offset: u64,
-        /// File offset of a USDT semaphore; 0: none.
-        semaphore: u64,
+        /// What a USDT probe has more.
+        usdt: Option<UsdtSite>,
     },
     /// `HW_BREAKPOINT_*` bits.
     Watchpoint {
@@ -232,6 +236,7 @@ pub(crate) fn bind(
         .iter()
         .all(|map| !matches!(map.role, MapRole::Keys { .. }))
         || slots::has_feature(Feature::LargeMapKeys, invocation, host);
+    warn_of_arguments(&manifest, &targets, &mut warnings);
     let entries = sizes::entries(&manifest, &settings, &targets, host)?;
 
     for index in &params.missing {
@@ -293,6 +298,34 @@ fn check_requirements(
         )));
     }
     Ok(())
+}
+
+/// Warns of arguments of USDT probes that the script reads and that no program can read.
+fn warn_of_arguments(manifest: &Manifest, targets: &[Found], warnings: &mut Vec<Warning>) {
+    let used = manifest.maps.iter().find_map(|map| match map.role {
+        MapRole::UsdtArgs { used } => Some(used),
+        _ => None,
+    });
+    for Found { target, .. } in targets {
+        let Place::Uprobe {
+            usdt: Some(site), ..
+        } = &target.place
+        else {
+            continue;
+        };
+        for (n, argument) in site.arguments.iter().enumerate() {
+            if let Err(text) = argument
+                && used.unwrap_or(0) >> n & 1 == 1
+            {
+                let place = manifest.probes[target.probe.0 as usize].place;
+                let text = format!(
+                    "arg{n} of {} is at '{text}', which cannot be read: it will be 0",
+                    target.name
+                );
+                warnings.push(Warning::at(place, text));
+            }
+        }
+    }
 }
 
 /// Decides which programs are loaded, and how they are attached.

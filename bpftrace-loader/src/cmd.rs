@@ -78,6 +78,12 @@ fn spawn(command: &str, host: &dyn Host) -> Result<Traced, LoadError> {
     Ok(Traced::Command { child, end })
 }
 
+/// The program that a command runs.
+pub(crate) fn find_program_of(command: &str, host: &dyn Host) -> Option<PathBuf> {
+    let name = command.split(' ').find(|word| !word.is_empty())?;
+    find_program(name, host)
+}
+
 /// The file that a command's first word names, through `$PATH` unless it has a slash.
 fn find_program(name: &str, host: &dyn Host) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -138,6 +138,11 @@ pub trait Host {
     fn executables(&self, path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>>;
     /// Files that a process has mapped as executable, its own executable first.
     fn mapped_files(&self, pid: i32) -> io::Result<Vec<PathBuf>>;
+    /// Files that any process has mapped as executable, each once.
+    fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>>;
+    /// A program and the libraries that it is linked with, as the dynamic linker will find them; those
+    /// that cannot be found are left out.
+    fn needed_files(&self, program: &Path) -> Vec<PathBuf>;
     /// Symbols and segments of an executable; `None` when it is not an ELF file.
     fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>>;
 }

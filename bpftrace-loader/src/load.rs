@@ -5,9 +5,9 @@ mod verifier;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use bpftrace_meta::{MapRole, MapValue, ProgramKind};
+use bpftrace_meta::{MapRole, MapValue, ProgramKind, USDT_MAX_ARGS};
 
-use crate::bind::{Bound, ProgramPlan};
+use crate::bind::{Bound, Place, ProgramPlan};
 use crate::error::{LoadError, describe_errno};
 use crate::ffi::{
     self, Insn, LoadFailure, LoadRequest, MapHandle, OpenObject, PreparedObject, Program,
@@ -43,6 +43,7 @@ pub(crate) fn load(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| LoadError::io("Failed to open the maps", &e))?;
     write_probe_names(&bound, &maps)?;
+    write_usdt_args(&bound, &maps)?;
     let programs = load_programs(&bound, &object, options)?;
     Ok(Loaded {
         bound,
@@ -161,6 +162,39 @@ fn write_probe_names(bound: &Bound, maps: &[Option<MapHandle>]) -> Result<(), Lo
             name.resize(map.value_size(), 0);
             map.update(&(number as u32).to_le_bytes(), &name)
                 .map_err(|e| LoadError::io("Failed to write the names of probes", &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes where the USDT probes have their arguments to the map that programs look it up in.
+fn write_usdt_args(bound: &Bound, maps: &[Option<MapHandle>]) -> Result<(), LoadError> {
+    for (meta, map) in bound.manifest.maps.iter().zip(maps) {
+        let (MapRole::UsdtArgs { .. }, Some(map)) = (&meta.role, map) else {
+            continue;
+        };
+        let mut first = 0;
+        for (number, target) in bound.targets.iter().enumerate() {
+            let Place::Uprobe {
+                usdt: Some(site), ..
+            } = &target.place
+            else {
+                continue;
+            };
+            // The places of one probe are neighbours.
+            if bound.targets[first].name != target.name {
+                first = number;
+            }
+            let arguments = site.arguments.iter().map(|a| a.as_ref().ok().copied());
+            let mut entry: Vec<u8> = arguments
+                .chain(std::iter::repeat(None))
+                .take(USDT_MAX_ARGS)
+                .flat_map(|argument| argument.unwrap_or_default().to_bytes())
+                .collect();
+            entry.extend((first as u64).to_le_bytes());
+            entry.resize(map.value_size(), 0);
+            map.update(&(number as u32).to_le_bytes(), &entry)
+                .map_err(|e| LoadError::io("Failed to write where arguments are", &e))?;
         }
     }
     Ok(())

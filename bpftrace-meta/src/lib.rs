@@ -26,6 +26,7 @@ mod require;
 mod script;
 mod slot;
 mod source;
+mod usdt;
 mod value;
 mod wildcard;
 
@@ -49,5 +50,6 @@ pub use script::{
 };
 pub use slot::{HostSlot, HostValue, SlotId, SlotType};
 pub use source::{SourceMeta, SourceRange};
+pub use usdt::{USDT_ENTRY_SIZE, USDT_FIRST_TARGET, USDT_MAX_ARGS, UsdtArg};
 pub use value::{EnumId, EnumMeta, FieldLayout, TimeMode, ValueLayout};
 pub use wildcard::wildcard_match;

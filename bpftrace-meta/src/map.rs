@@ -52,6 +52,12 @@ pub enum MapRole {
         /// The map of the script.
         of: MapId,
     },
+    /// Array: the loader writes to entry `i` where target number `i`, a USDT probe, has its arguments
+    /// ([`crate::UsdtArg`]), and which target is the first of its name.
+    UsdtArgs {
+        /// Bit `n` is set when the script reads argument `n`.
+        used: u16,
+    },
     /// A map that only BPF programs use.
     Internal,
 }

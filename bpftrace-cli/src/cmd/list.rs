@@ -1,6 +1,8 @@
 //! `-l`: probes and types that match a pattern.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::ExitCode};
+mod user;
+
+use std::{collections::BTreeSet, fmt::Write as _, process::ExitCode};
 
 use bpftrace_ast::attach::ProviderKind;
 use bpftrace_ast::node::Item;
@@ -124,6 +126,11 @@ impl Lister {
             Some(kind) => vec![kind],
             None if provider.contains('*') => KERNEL_PROVIDERS
                 .into_iter()
+                .chain(
+                    user::USER_PROVIDERS
+                        .into_iter()
+                        .filter(|_| user::about_files(rest, self.pid)),
+                )
                 .filter(|kind| wildcard_match(provider, kind.as_str()))
                 .collect(),
             None => return Err(format!("Invalid probe type: {provider}")),
@@ -215,16 +222,13 @@ impl Lister {
                     lines.insert("self:signal:SIGUSR1".to_owned());
                 }
             }
-            ProviderKind::Uprobe | ProviderKind::Uretprobe => {
-                self.user_functions(kind, rest, &mut lines)?;
+            ProviderKind::Uprobe | ProviderKind::Uretprobe | ProviderKind::Usdt => {
+                self.user_probes(kind, rest, &mut lines)?;
             }
             ProviderKind::Begin | ProviderKind::End => {
                 lines.insert(name.to_owned());
             }
-            ProviderKind::Usdt
-            | ProviderKind::Watchpoint
-            | ProviderKind::Test
-            | ProviderKind::Bench => {
+            ProviderKind::Watchpoint | ProviderKind::Test | ProviderKind::Bench => {
                 return Err(format!("{name} probes cannot be listed"));
             }
         }
@@ -271,55 +275,6 @@ impl Lister {
                 let _ = writeln!(out, "    {} retval", self.spell(function.ret, 0));
             }
         }
-    }
-
-    /// Functions of executables.
-    fn user_functions(
-        &self,
-        kind: ProviderKind,
-        rest: &str,
-        lines: &mut BTreeSet<String>,
-    ) -> Result<(), String> {
-        let (path, function) = match rest.rsplit_once(':') {
-            Some((path, function)) => (Some(path), function),
-            None => (None, rest),
-        };
-        let failed = |what: &str, error: std::io::Error| format!("cannot read {what}: {error}");
-        let files = match (path, self.pid) {
-            (Some(path), pid) => self
-                .host
-                .executables(path, pid)
-                .map_err(|error| failed(path, error))?,
-            (None, Some(pid)) => self
-                .host
-                .mapped_files(pid)
-                .map_err(|error| failed("the process's files", error))?,
-            (None, None) => {
-                return Err(format!("{} needs a path: {0}:PATH:NAME", kind.as_str()));
-            }
-        };
-        for file in files {
-            self.symbols(kind, &file, function, lines)
-                .map_err(|error| failed(&file.display().to_string(), error))?;
-        }
-        Ok(())
-    }
-
-    fn symbols(
-        &self,
-        kind: ProviderKind,
-        file: &Path,
-        function: &str,
-        lines: &mut BTreeSet<String>,
-    ) -> std::io::Result<()> {
-        let Some(elf) = self.host.elf_file(file)? else {
-            return Ok(());
-        };
-        let names = elf.symbols.iter().map(|symbol| symbol.name.as_str());
-        for name in names.filter(|name| wildcard_match(function, name)) {
-            lines.insert(format!("{}:{}:{name}", kind.as_str(), file.display()));
-        }
-        Ok(())
     }
 
     /// A type as C spells it.

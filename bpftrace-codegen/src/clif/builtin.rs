@@ -60,6 +60,7 @@ impl FnCx<'_, '_> {
             Builtin::Arg(n) => self.arg(n)?,
             Builtin::Retval => self.retval()?,
             Builtin::Func => self.func_address()?,
+            Builtin::Probe if self.is_usdt() => self.usdt_number()?,
             Builtin::Probe => self.target_number()?,
             Builtin::Usermode => self.usermode()?,
             Builtin::Reg(offset) => {
@@ -247,13 +248,15 @@ impl FnCx<'_, '_> {
         }
     }
 
-    fn arg(&mut self, n: u32) -> R<Value> {
-        if self
-            .targets()
+    fn is_usdt(&self) -> bool {
+        self.targets()
             .iter()
             .any(|target| target.provider() == ProviderKind::Usdt)
-        {
-            return self.unsupported("an argument of a USDT probe");
+    }
+
+    fn arg(&mut self, n: u32) -> R<Value> {
+        if self.is_usdt() {
+            return self.usdt_arg(n);
         }
         match self.p.kind {
             Some(ProgramKind::TpBtf | ProgramKind::Fentry | ProgramKind::Fexit) => {
@@ -345,7 +348,7 @@ impl FnCx<'_, '_> {
     }
 
     /// The number of the attached target that fired: its cookie, or a constant in a copy of the program.
-    fn target_number(&mut self) -> R<Value> {
+    pub(super) fn target_number(&mut self) -> R<Value> {
         self.p.uses_target_number = true;
         let feature = match self.p.kind {
             Some(

@@ -58,6 +58,7 @@ mod report;
 mod stack;
 mod stmt;
 mod string;
+mod usdt;
 
 pub(crate) use module::{FunctionRole, Lowered};
 pub(crate) use program::lower_program;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bpftrace_ast::source::{SourceMap, Span};
 use bpftrace_meta::{
     EventId, EventMeta, Feature, HostSlot, HostValue, MapId, MapMeta, MapRole, MapSize,
-    Requirement, SlotType, SourceRange,
+    Requirement, SlotType, SourceRange, USDT_ENTRY_SIZE,
 };
 use bpftrace_sema::{SlotIdx, Ty, TypedProgram};
 use cranelift_codegen::ir::Function;
@@ -112,6 +112,8 @@ pub(super) enum SpecialMap {
     Scratch,
     /// Names of the attached targets, in entries of so many bytes.
     ProbeNames(u32),
+    /// Where the attached USDT probes have their arguments.
+    UsdtArgs,
 }
 
 /// Subprograms that all probes share.
@@ -135,6 +137,8 @@ pub(super) enum Shared {
     MergeMin { signed: bool },
     /// `(map, key) -> greatest value over all CPUs`.
     MergeMax { signed: bool },
+    /// `(context, where an argument of a USDT probe is) -> argument`.
+    UsdtArg,
 }
 
 /// Tables of the object under construction.
@@ -323,6 +327,11 @@ impl<'p> Module<'p> {
                 MapRole::ProbeNames { size },
                 MapSize::Targets,
             ),
+            SpecialMap::UsdtArgs => (
+                MapDef::new("usdt_args", map_type::ARRAY, 4, USDT_ENTRY_SIZE as u32, 1),
+                MapRole::UsdtArgs { used: 0 },
+                MapSize::Targets,
+            ),
         };
         let row = self.maps.len() as u32;
         let symbol = def.name.clone();
@@ -330,6 +339,14 @@ impl<'p> Module<'p> {
         self.map_metas.push(MapMeta { symbol, role, size });
         self.special_maps.insert(which, row);
         row
+    }
+
+    /// Notes that argument `n` of USDT probes is read.
+    pub(super) fn note_usdt_arg(&mut self, n: u32) {
+        let row = self.special_map(SpecialMap::UsdtArgs);
+        if let MapRole::UsdtArgs { used } = &mut self.map_metas[row as usize].role {
+            *used |= 1u16.checked_shl(n).unwrap_or(0);
+        }
     }
 
     /// Makes room in the scratch map for entry `entry` of `size` bytes.

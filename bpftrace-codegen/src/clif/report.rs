@@ -116,6 +116,7 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::MergeMin { signed: true } => ("merge_min_signed", 2),
         Shared::MergeMax { signed: false } => ("merge_max", 2),
         Shared::MergeMax { signed: true } => ("merge_max_signed", 2),
+        Shared::UsdtArg => ("usdt_arg", 2),
     };
     let spec = FunctionSpec {
         index,
@@ -136,6 +137,7 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::MergeAvg { signed } => cx.merge_avg_body(signed),
         Shared::MergeMin { signed } => cx.merge_extreme_body(signed, false),
         Shared::MergeMax { signed } => cx.merge_extreme_body(signed, true),
+        Shared::UsdtArg => cx.usdt_arg_body(),
     })
 }
 

@@ -42,13 +42,14 @@ pub(super) fn attach_multi(
             ret,
             path,
             offset,
-            semaphore,
+            usdt,
         } = &target.place
         {
             places.path.clone_from(path);
             places.ret = *ret;
             places.offsets.push(*offset);
-            places.semaphores.push(*semaphore);
+            let semaphore = usdt.as_ref().map_or(0, |site| site.semaphore);
+            places.semaphores.push(semaphore);
             places.cookies.push(*number);
         }
     }

@@ -5,7 +5,7 @@ use bpftrace_notation::{AttachPoint, ProviderName, Reading};
 
 use super::params::Params;
 use super::slots::has_feature;
-use super::{Invocation, Place, period, uprobe};
+use super::{Invocation, Place, period, uprobe, usdt};
 use crate::error::LoadError;
 use crate::host::{BtfEntry, BtfEntryKind, BtfObject, Host, KernelFunction};
 
@@ -189,7 +189,14 @@ pub(super) fn expand(
         ProbeTarget::Uprobe { ret, path, place } => {
             uprobe::uprobes(*ret, path.as_deref(), place, invocation, warnings, host)
         }
-        ProbeTarget::Usdt { .. } => Err(LoadError::usage("usdt probes are not supported yet")),
+        ProbeTarget::Usdt {
+            path,
+            provider,
+            name,
+        } => {
+            let (path, provider) = (path.as_deref(), provider.as_deref());
+            usdt::usdts(path, provider, name, invocation, warnings, host)
+        }
         ProbeTarget::Watchpoint {
             address,
             length,

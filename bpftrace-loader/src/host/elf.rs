@@ -1,6 +1,8 @@
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
+use bpftrace_meta::wildcard_match;
 use goblin::elf::program_header::PT_LOAD;
 use goblin::elf::{Elf, header, sym};
 
@@ -56,6 +58,8 @@ pub struct ElfFile {
     pub usdt: Vec<UsdtNote>,
     /// Whether it has no `.symtab`.
     pub stripped: bool,
+    /// Names of the libraries that it is linked with.
+    pub needed: Vec<String>,
 }
 
 impl ElfFile {
@@ -116,6 +120,11 @@ impl ElfFile {
             segments,
             usdt: usdt_notes(&elf, bytes),
             stripped: elf.syms.is_empty(),
+            needed: elf
+                .libraries
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
         })
     }
 
@@ -136,6 +145,39 @@ impl ElfFile {
             .take_while(move |s| s.name == name)
     }
 
+    /// The functions that a name, a pattern, or (with a language) a pattern for demangled names stands
+    /// for, each address once: its aliases would fire together.
+    #[must_use]
+    pub fn matching(&self, pattern: &str, language: Option<&str>) -> Vec<&ElfSymbol> {
+        let mut found: Vec<&ElfSymbol> = match language {
+            Some("cpp") => {
+                // Parameters only count where the pattern has some.
+                let with_parameters = pattern.contains('(');
+                self.symbols
+                    .iter()
+                    .filter(|symbol| {
+                        demangle(&symbol.name, with_parameters)
+                            .is_some_and(|name| wildcard_match(pattern, &name))
+                            || wildcard_match(pattern, &symbol.name)
+                    })
+                    .collect()
+            }
+            _ if pattern.contains('*') => self
+                .symbols
+                .iter()
+                .filter(|symbol| wildcard_match(pattern, &symbol.name))
+                .collect(),
+            _ => {
+                let start = self.symbols.partition_point(|s| s.name.as_str() < pattern);
+                let first = self.symbols.get(start).filter(|s| s.name == pattern);
+                first.into_iter().collect()
+            }
+        };
+        let mut seen = HashSet::new();
+        found.retain(|symbol| seen.insert(symbol.address));
+        found
+    }
+
     /// The function or variable with this name.
     #[must_use]
     pub fn object_named(&self, name: &str) -> Option<&ElfSymbol> {
@@ -144,6 +186,22 @@ impl ElfFile {
             .flatten()
             .find(|symbol| symbol.name == name)
     }
+}
+
+/// The name of a C++ or Rust function as its source has it; `None` when it is of neither. Rust names are
+/// without the hash that makes them unique.
+fn demangle(name: &str, with_parameters: bool) -> Option<String> {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return Some(format!("{rust:#}"));
+    }
+    let options = cpp_demangle::DemangleOptions::new();
+    let options = if with_parameters {
+        options
+    } else {
+        options.no_params().no_return_type()
+    };
+    let parsed = cpp_demangle::Symbol::new(name).ok()?;
+    parsed.demangle_with_options(&options).ok()
 }
 
 /// The notes of `.note.stapsdt`: three addresses (probe, link-time address of `.stapsdt.base`,

@@ -194,6 +194,14 @@ impl Host for FakeHost {
         Ok(self.files.keys().map(PathBuf::from).collect())
     }
 
+    fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>> {
+        self.mapped_files(0)
+    }
+
+    fn needed_files(&self, program: &Path) -> Vec<PathBuf> {
+        vec![program.to_owned()]
+    }
+
     fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>> {
         Ok(self
             .files

@@ -163,6 +163,18 @@ impl Host for LinuxHost {
         executables::mapped_files(pid)
     }
 
+    fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>> {
+        executables::files_of_all_processes()
+    }
+
+    fn needed_files(&self, program: &Path) -> Vec<PathBuf> {
+        let needed = |path: &Path| {
+            let file = self.elf_file(path).ok().flatten();
+            file.map(|file| file.needed.clone()).unwrap_or_default()
+        };
+        executables::needed_files(program, &needed)
+    }
+
     fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>> {
         if let Some(known) = self.elf_files.borrow().get(path) {
             return Ok(known.clone());

@@ -434,8 +434,10 @@ fn group<'a>(
     for (i, (point, args)) in points.into_iter().enumerate() {
         let key = GroupKey {
             kind: point.kind,
-            // Addresses mean something else to other providers.
-            provider: (by_provider || point.is_alternative).then_some(point.provider),
+            // Addresses mean something else to other providers, and USDT probes know their names in
+            // another way.
+            provider: (by_provider || point.is_alternative || point.provider == ProviderKind::Usdt)
+                .then_some(point.provider),
             pid_filter: attach::needs_pid_filter(point.provider),
             name: point.name.clone(),
             args: (args != ArgsOf::Nothing).then_some(i),

@@ -1,6 +1,7 @@
+use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use bpftrace_meta::wildcard_match;
@@ -24,7 +25,7 @@ pub(super) fn find(path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>> {
     if path.contains('/') {
         let path = below(root.as_deref(), Path::new(path));
         return Ok(if is_usable(&path) {
-            vec![path.canonicalize().unwrap_or(path)]
+            vec![path]
         } else {
             Vec::new()
         });
@@ -39,8 +40,12 @@ pub(super) fn find(path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>> {
     for directory in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
         let candidate = below(root.as_deref(), &directory.join(path));
         if is_usable(&candidate) {
-            let candidate = candidate.canonicalize().unwrap_or(candidate);
-            if !found.contains(&candidate) {
+            // Directories of the path may be the same one by two names.
+            let same = candidate.canonicalize().ok();
+            if !found
+                .iter()
+                .any(|known: &PathBuf| known.canonicalize().ok() == same)
+            {
                 found.push(candidate);
             }
         }
@@ -106,12 +111,13 @@ fn is_elf(path: &Path) -> bool {
         .is_ok_and(|()| magic == *b"\x7fELF")
 }
 
-/// Executable ELF files that a path with `*` matches; a `*` does not match a slash.
+/// ELF files that a path with `*` matches, called as the pattern calls them; a `*` does not match a
+/// slash. A file with several names has the first.
 fn glob(pattern: &str, root: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![match (pattern.starts_with('/'), root) {
         (true, Some(root)) => root.to_owned(),
         (true, None) => PathBuf::from("/"),
-        (false, _) => std::env::current_dir()?,
+        (false, _) => PathBuf::new(),
     }];
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
         let mut next = Vec::new();
@@ -120,46 +126,46 @@ fn glob(pattern: &str, root: Option<&Path>) -> io::Result<Vec<PathBuf>> {
                 next.push(directory.join(part));
                 continue;
             }
-            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let listed = if directory.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                &directory
+            };
+            for entry in fs::read_dir(listed).into_iter().flatten().flatten() {
                 if wildcard_match(part, &entry.file_name().to_string_lossy()) {
-                    next.push(entry.path());
+                    next.push(directory.join(entry.file_name()));
                 }
             }
         }
         found = next;
     }
-    let mut files: Vec<PathBuf> = found
-        .into_iter()
-        .filter(|path| {
-            fs::metadata(path)
-                .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-                && is_elf(path)
-        })
-        .filter_map(|path| path.canonicalize().ok())
-        .collect();
-    files.sort_unstable();
-    files.dedup();
-    Ok(files)
+    found.sort_unstable();
+    let mut seen = HashSet::new();
+    found.retain(|path| {
+        is_usable(path) && is_elf(path) && identity(path).is_none_or(|id| seen.insert(id))
+    });
+    Ok(found)
+}
+
+/// Device and inode, which tell whether two paths are one file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// Executable mappings of a process, its own executable first.
 pub(super) fn mapped_files(pid: i32) -> io::Result<Vec<PathBuf>> {
     let root = process_root(Some(pid));
     let mut files = Vec::new();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     if let Ok(executable) = fs::read_link(format!("/proc/{pid}/exe")) {
         files.push(below(root.as_deref(), &executable));
     }
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (Some(_range), Some(mode)) = (words.next(), words.next()) else {
+        let Some((mode, path)) = mapping(line) else {
             continue;
         };
-        let path = words.nth(3);
-        if let Some(path) = path
-            && mode.contains('x')
-            && path.starts_with('/')
-        {
+        if mode.contains('x') {
             let path = below(root.as_deref(), Path::new(path));
             if !files.contains(&path) {
                 files.push(path);
@@ -169,9 +175,75 @@ pub(super) fn mapped_files(pid: i32) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Mode and file of a line of `/proc/PID/maps`: five columns, then the path as it is.
+fn mapping(line: &str) -> Option<(&str, &str)> {
+    let mut rest = line;
+    let mut mode = "";
+    for column in 0..5 {
+        let (word, after) = rest.split_once(' ')?;
+        if column == 1 {
+            mode = word;
+        }
+        rest = after.trim_start();
+    }
+    rest.starts_with('/').then_some((mode, rest))
+}
+
+/// Executable mappings of all processes, each file once. A process that ends meanwhile, or that we
+/// may not look at, has none.
+pub(super) fn files_of_all_processes() -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut seen = HashSet::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        for file in mapped_files(pid).unwrap_or_default() {
+            // One file has other paths for processes in containers.
+            if identity(&file).is_some_and(|id| seen.insert(id)) {
+                files.push(file);
+            }
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// A program and the libraries that it and they are linked with.
+pub(super) fn needed_files(program: &Path, needed: &dyn Fn(&Path) -> Vec<String>) -> Vec<PathBuf> {
+    let mut files = vec![program.to_owned()];
+    let mut at = 0;
+    while let Some(file) = files.get(at) {
+        for name in needed(file) {
+            if let Some(found) = library(&name)
+                && !files.contains(&found)
+            {
+                files.push(found);
+            }
+        }
+        at += 1;
+    }
+    files
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mappings() {
+        assert_eq!(
+            mapping("7f10-7f20 r-xp 00000000 fd:00 12                         /opt/a b/c"),
+            Some(("r-xp", "/opt/a b/c"))
+        );
+        assert_eq!(
+            mapping("7ffd-7ffe r-xp 00000000 00:00 0                  [vdso]"),
+            None
+        );
+        assert_eq!(mapping("7ffd-7ffe rw-p 00000000 00:00 0 "), None);
+        assert_eq!(mapping(""), None);
+    }
 
     #[test]
     fn finds_by_path_name_and_pattern() {
@@ -179,7 +251,12 @@ mod tests {
         assert_eq!(shell.len(), 1);
         assert_eq!(find("sh", None).unwrap().first(), shell.first());
         assert!(find("/no/such/file", None).unwrap().is_empty());
-        assert!(find("/bin/s*h", None).unwrap().contains(&shell[0]));
+        assert!(
+            find("/bin/s*h", None)
+                .unwrap()
+                .iter()
+                .any(|p| p.ends_with("sh"))
+        );
         let me = std::process::id() as i32;
         let mapped = mapped_files(me).unwrap();
         assert_eq!(mapped[0], std::env::current_exe().unwrap());

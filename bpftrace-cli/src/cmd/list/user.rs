@@ -1,0 +1,118 @@
+//! `-l` of probes in programs and libraries.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bpftrace_loader::host::{ElfFile, Host};
+use bpftrace_meta::{ProviderKind, wildcard_match};
+use bpftrace_notation::AttachPoint;
+
+use super::Lister;
+
+/// The providers that look into files.
+pub(super) const USER_PROVIDERS: [ProviderKind; 2] = [ProviderKind::Uprobe, ProviderKind::Usdt];
+
+/// Whether a pattern of providers is about files too: one is named, or a process whose files are meant.
+pub(super) fn about_files(rest: &str, pid: Option<i32>) -> bool {
+    pid.is_some() || parts(rest).first().is_some_and(|path| path.contains('/'))
+}
+
+/// What follows the provider, split at colons outside of quotes.
+fn parts(rest: &str) -> Vec<String> {
+    let (point, _) = AttachPoint::parse(&format!("usdt:{rest}"));
+    point.parts.iter().map(|part| part.to_display()).collect()
+}
+
+impl Lister {
+    /// The lines for `uprobe`, `uretprobe` and `usdt`.
+    pub(super) fn user_probes(
+        &self,
+        kind: ProviderKind,
+        rest: &str,
+        lines: &mut BTreeSet<String>,
+    ) -> Result<(), String> {
+        let parts = parts(rest);
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let (path, middle, name) = match parts.as_slice() {
+            // A file alone stands for all that is in it.
+            [path] if path.contains('/') => (Some(*path), None, "*"),
+            [name] => (None, None, *name),
+            [path, name] => (Some(*path), None, *name),
+            [path, middle, name] => (Some(*path), Some(*middle), *name),
+            _ => return Err(format!("{0} needs a path: {0}:PATH:NAME", kind.as_str())),
+        };
+        let middle = middle.filter(|middle| !middle.is_empty());
+        for file in self.user_files(kind, path)? {
+            let Some(elf) = self.readable(&file, path)? else {
+                continue;
+            };
+            let shown = file.display();
+            if kind == ProviderKind::Usdt {
+                for note in &elf.usdt {
+                    if middle.is_none_or(|pattern| wildcard_match(pattern, &note.provider))
+                        && wildcard_match(name, &note.name)
+                    {
+                        lines.insert(format!("usdt:{shown}:{}:{}", note.provider, note.name));
+                    }
+                }
+                continue;
+            }
+            for symbol in elf.matching(name, middle) {
+                let language = middle.map_or(String::new(), |language| format!("{language}:"));
+                lines.insert(format!(
+                    "{}:{shown}:{language}{}",
+                    kind.as_str(),
+                    symbol.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that a path stands for; without one, those of the process, or of all.
+    fn user_files(&self, kind: ProviderKind, path: Option<&str>) -> Result<Vec<PathBuf>, String> {
+        let failed = |what: &str, error: std::io::Error| {
+            format!("cannot read {what}: {}", crate::cmd::reason(&error))
+        };
+        match path.filter(|path| !matches!(*path, "" | "*")) {
+            Some(path) => self
+                .host
+                .executables(path, self.pid)
+                .map_err(|error| failed(path, error)),
+            None => match (self.pid, path) {
+                (Some(pid), _) => self
+                    .host
+                    .mapped_files(pid)
+                    .map_err(|error| failed(&format!("the files of process {pid}"), error)),
+                (None, Some(_)) => self
+                    .host
+                    .files_of_all_processes()
+                    .map_err(|error| failed("the files of the running processes", error)),
+                (None, None) if kind == ProviderKind::Usdt => self
+                    .host
+                    .files_of_all_processes()
+                    .map_err(|error| failed("the files of the running processes", error)),
+                (None, None) => Err(format!("{0} needs a path: {0}:PATH:NAME", kind.as_str())),
+            },
+        }
+    }
+
+    /// Reads a file; of many, those that are no executables are passed over.
+    fn readable(&self, file: &Path, path: Option<&str>) -> Result<Option<Rc<ElfFile>>, String> {
+        let named = path.is_some_and(|path| !path.is_empty() && !path.contains('*'));
+        match self.host.elf_file(file) {
+            Ok(Some(elf)) => Ok(Some(elf)),
+            Ok(None) | Err(_) if !named => Ok(None),
+            Ok(None) => Err(format!(
+                "'{}' is no ELF executable or shared object",
+                file.display()
+            )),
+            Err(error) => Err(format!(
+                "cannot read {}: {}",
+                file.display(),
+                crate::cmd::reason(&error)
+            )),
+        }
+    }
+}

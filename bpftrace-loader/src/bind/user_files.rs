@@ -1,0 +1,112 @@
+//! The executables and libraries that the path of a `uprobe` or `usdt` attach point stands for.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::Invocation;
+use super::expand::is_pattern;
+use crate::error::LoadError;
+use crate::host::{ElfFile, Host};
+
+/// The files of an attach point.
+pub(super) struct UserFiles {
+    pub(super) paths: Vec<PathBuf>,
+    /// Whether the attach point leaves open which files: those that are not for us are passed over.
+    pub(super) open: bool,
+}
+
+/// Finds the files that a path stands for; without one, or with `*`, those of the traced process, and
+/// with `*` and no process those of all processes.
+pub(super) fn find(
+    provider: &str,
+    path: Option<&str>,
+    invocation: &Invocation<'_>,
+    warnings: &mut Vec<String>,
+    host: &dyn Host,
+) -> Result<UserFiles, LoadError> {
+    let path = path.filter(|path| !path.is_empty());
+    if path.is_none_or(|path| path == "*") {
+        let paths = of_processes(provider, path.is_some(), invocation, host)?;
+        return Ok(UserFiles { paths, open: true });
+    }
+    let path = path.unwrap_or_default();
+    let mut paths = host
+        .executables(path, invocation.options.pid)
+        .map_err(|e| LoadError::io(format!("Failed to look for '{path}'"), &e))?;
+    if is_pattern(path) {
+        return Ok(UserFiles { paths, open: true });
+    }
+    // `uretprobe` is called by the same name.
+    let kind = if provider == "usdt" { "usdt" } else { "uprobe" };
+    if paths.is_empty() {
+        return Err(unusable(kind, path));
+    }
+    if paths.len() > 1 {
+        warnings.push(format!(
+            "attaching to {kind} target file '{}' but matched {} binaries",
+            paths[0].display(),
+            paths.len()
+        ));
+        paths.truncate(1);
+    }
+    Ok(UserFiles { paths, open: false })
+}
+
+fn of_processes(
+    provider: &str,
+    all: bool,
+    invocation: &Invocation<'_>,
+    host: &dyn Host,
+) -> Result<Vec<PathBuf>, LoadError> {
+    if let Some(pid) = invocation.options.pid {
+        return host
+            .mapped_files(pid)
+            .map_err(|e| LoadError::io(format!("Failed to read the files of process {pid}"), &e));
+    }
+    if let Some(command) = &invocation.options.command {
+        // It has not started, so that the libraries it is going to load are found by their names.
+        let program = crate::cmd::find_program_of(command, host);
+        return Ok(program.map_or_else(Vec::new, |program| host.needed_files(&program)));
+    }
+    if all {
+        return host
+            .files_of_all_processes()
+            .map_err(|e| LoadError::io("Failed to read the files of the running processes", &e));
+    }
+    Err(LoadError::usage(format!(
+        "{provider} probe must specify at least path or pid to probe. To target all paths/pids set \
+         the path to '*'."
+    )))
+}
+
+impl UserFiles {
+    /// Reads a file; `None` when it is not for us, and that is no mistake.
+    pub(super) fn read(
+        &self,
+        provider: &str,
+        index: usize,
+        host: &dyn Host,
+    ) -> Result<Option<Rc<ElfFile>>, LoadError> {
+        let path = &self.paths[index];
+        match host.elf_file(path) {
+            Ok(Some(elf)) => Ok(Some(elf)),
+            // Among many files some are not for us.
+            Ok(None) | Err(_) if self.open => Ok(None),
+            Ok(None) => {
+                let kind = if provider == "usdt" { "usdt" } else { "uprobe" };
+                Err(unusable(kind, &path.display().to_string())
+                    .hint("it is no ELF executable or shared object that can be read"))
+            }
+            Err(e) => Err(LoadError::io(
+                format!("Failed to read '{}'", path.display()),
+                &e,
+            )),
+        }
+    }
+}
+
+fn unusable(kind: &str, path: &str) -> LoadError {
+    LoadError::usage(format!(
+        "{kind} target file '{path}' does not exist or is not executable"
+    ))
+}
