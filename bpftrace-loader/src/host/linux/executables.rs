@@ -249,7 +249,9 @@ mod tests {
     fn finds_by_path_name_and_pattern() {
         let shell = find("/bin/sh", None).unwrap();
         assert_eq!(shell.len(), 1);
-        assert_eq!(find("sh", None).unwrap().first(), shell.first());
+        // Called as it was found, not as its links lead.
+        let by_name = find("sh", None).unwrap();
+        assert_eq!(identity(&by_name[0]), identity(&shell[0]));
         assert!(find("/no/such/file", None).unwrap().is_empty());
         assert!(
             find("/bin/s*h", None)
