@@ -138,6 +138,8 @@ pub trait Host {
     fn executables(&self, path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>>;
     /// Files that a process has mapped as executable, its own executable first.
     fn mapped_files(&self, pid: i32) -> io::Result<Vec<PathBuf>>;
+    /// Ids of the threads of a process.
+    fn threads(&self, pid: i32) -> io::Result<Vec<i32>>;
     /// Files that any process has mapped as executable, each once.
     fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>>;
     /// A program and the libraries that it is linked with, as the dynamic linker will find them; those

@@ -102,9 +102,21 @@ pub(super) fn attach_watchpoint(
         length,
     };
     match attaching.pid {
-        Some(pid) => Ok(vec![attach_event(attaching, number, &spec, pid, -1)?]),
+        // A breakpoint is in one thread.
+        Some(pid) => attaching
+            .host
+            .threads(pid)?
+            .into_iter()
+            .map(|thread| attach_event(attaching, number, &spec, thread, -1))
+            .filter(|link| !is_gone(link))
+            .collect(),
         None => on_every_cpu(attaching, number, &spec),
     }
+}
+
+/// Whether the thread ended before we came.
+fn is_gone(link: &Result<Link, AttachError>) -> bool {
+    matches!(link, Err(AttachError::Refused(e)) if e.raw_os_error() == Some(libc::ESRCH))
 }
 
 /// The filter for one process is in the program: the event fires for all.

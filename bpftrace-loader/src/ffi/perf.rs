@@ -22,6 +22,7 @@ struct PerfEventAttr {
 }
 
 const FLAG_DISABLED: u64 = 1 << 0;
+const FLAG_INHERIT: u64 = 1 << 1;
 const FLAG_FREQ: u64 = 1 << 10;
 const PERF_FLAG_FD_CLOEXEC: u64 = 1 << 3;
 const PERF_TYPE_BREAKPOINT: u32 = 5;
@@ -51,7 +52,8 @@ pub(crate) enum PerfSpec {
         offset: u64,
         ref_ctr_offset: u64,
     },
-    /// A hardware breakpoint: `HW_BREAKPOINT_*` bits, address, length in bytes.
+    /// A hardware breakpoint: `HW_BREAKPOINT_*` bits, address, length in bytes. In a thread it is in
+    /// those that the thread starts too.
     Breakpoint {
         access: u32,
         address: u64,
@@ -128,6 +130,9 @@ impl PerfEvent {
                 length,
             } => {
                 attr.kind = PERF_TYPE_BREAKPOINT;
+                if pid != -1 {
+                    attr.flags |= FLAG_INHERIT;
+                }
                 attr.bp_type = *access;
                 attr.config1 = *address;
                 attr.config2 = *length;

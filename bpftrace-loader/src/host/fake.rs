@@ -194,6 +194,10 @@ impl Host for FakeHost {
         Ok(self.files.keys().map(PathBuf::from).collect())
     }
 
+    fn threads(&self, pid: i32) -> io::Result<Vec<i32>> {
+        Ok(vec![pid])
+    }
+
     fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>> {
         self.mapped_files(0)
     }

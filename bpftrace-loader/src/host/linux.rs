@@ -163,6 +163,10 @@ impl Host for LinuxHost {
         executables::mapped_files(pid)
     }
 
+    fn threads(&self, pid: i32) -> io::Result<Vec<i32>> {
+        proc::threads(pid)
+    }
+
     fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>> {
         executables::files_of_all_processes()
     }

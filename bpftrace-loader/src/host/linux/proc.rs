@@ -5,6 +5,16 @@ use std::os::linux::fs::MetadataExt as _;
 use crate::ffi;
 use crate::host::PidNamespace;
 
+/// Ids of the threads of a process, ascending.
+pub(super) fn threads(pid: i32) -> io::Result<Vec<i32>> {
+    let mut ids: Vec<i32> = fs::read_dir(format!("/proc/{pid}/task"))?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
 /// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xeffffffc;
 
