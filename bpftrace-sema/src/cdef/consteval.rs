@@ -38,7 +38,7 @@ struct Eval<'a> {
 }
 
 /// Parentheses and prefix operators nest no deeper.
-const MAX_DEPTH: u32 = 100;
+const MAX_DEPTH: u32 = 50;
 
 const LEVELS: &[&[&str]] = &[
     &["||"],

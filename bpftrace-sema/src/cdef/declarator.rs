@@ -6,6 +6,9 @@ use super::parser::{CType, Parse, Parser, starts_type};
 use super::token::Token;
 use crate::{IntTy, Mem, Ty};
 
+/// Pointers and arrays nest no deeper.
+const MAX_HEIGHT: u32 = 64;
+
 /// Arrays have no more bytes.
 const MAX_SIZE: u64 = 1 << 24;
 
@@ -14,7 +17,10 @@ impl Parser<'_> {
     pub(super) fn declarator(&mut self, base: CType) -> Parse<(Option<String>, CType)> {
         let mut ty = base;
         while self.take("*") {
-            ty = CType::pointer(ty.ty);
+            ty = CType::pointer(ty);
+            if ty.height > MAX_HEIGHT {
+                return self.fail("the type is nested too deeply");
+            }
             self.qualifiers();
             self.attributes()?;
         }
@@ -89,7 +95,12 @@ impl Parser<'_> {
                 ty: array,
                 size,
                 align: ty.align,
+                height: ty.height + 1,
             };
+            if ty.height > MAX_HEIGHT {
+                self.at = place;
+                return self.fail("the type is nested too deeply");
+            }
         }
         Ok(ty)
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::token::{Kind, Token};
 
 /// Definitions in definitions that are read for them, no deeper than this.
-const MAX_DEPTH: u32 = 40;
+const MAX_DEPTH: u32 = 12;
 
 /// Where the definitions of names are among the tokens.
 #[derive(Debug, Default)]

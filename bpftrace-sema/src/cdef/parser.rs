@@ -25,6 +25,8 @@ pub(super) struct CType {
     pub(super) size: u64,
     /// Bytes; 0 for a kernel struct that nobody has asked a value of.
     pub(super) align: u64,
+    /// How many pointers and arrays are around what C text names.
+    pub(super) height: u32,
 }
 
 impl CType {
@@ -33,14 +35,16 @@ impl CType {
             ty: Ty::Void,
             size: 0,
             align: 1,
+            height: 0,
         }
     }
 
-    pub(super) fn pointer(to: Ty) -> Self {
+    pub(super) fn pointer(to: Self) -> Self {
         Self {
-            ty: Ty::Ptr(Rc::new(to), Mem::Unknown),
+            ty: Ty::Ptr(Rc::new(to.ty), Mem::Unknown),
             size: 8,
             align: 8,
+            height: to.height + 1,
         }
     }
 }
@@ -509,6 +513,7 @@ impl<'r> Parser<'r> {
                     ty: Ty::Array(Rc::new(Ty::Int(IntTy::U64)), 2, Mem::Unknown),
                     size: 16,
                     align: 16,
+                    height: 0,
                 };
             }
             () if has("char") => 1,
@@ -529,6 +534,7 @@ impl<'r> Parser<'r> {
                 ty: Ty::Void,
                 size,
                 align: size,
+                height: 0,
             })
         };
         match name {
@@ -578,6 +584,7 @@ impl<'r> Parser<'r> {
         CType {
             size: table.size(&ty),
             align: align.unwrap_or_else(|| table.align(&ty)),
+            height: 0,
             ty,
         }
     }
@@ -645,6 +652,7 @@ impl<'r> Parser<'r> {
             ty: Ty::Struct(id, Mem::Unknown),
             size,
             align,
+            height: 0,
         })
     }
 
@@ -675,6 +683,7 @@ impl<'r> Parser<'r> {
         CType {
             size: self.imported.table.size(&ty),
             align: self.defs.aligns.get(&id).copied().unwrap_or(1),
+            height: 0,
             ty,
         }
     }
@@ -693,6 +702,7 @@ impl<'r> Parser<'r> {
             return CType {
                 size: self.imported.table.size(&ty),
                 align: 0,
+                height: 0,
                 ty,
             };
         }
