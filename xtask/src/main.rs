@@ -19,6 +19,7 @@ use crate::workspace::Workspace;
 
 mod bench;
 mod command;
+mod fuzz;
 mod guest;
 mod run;
 mod runtime;
@@ -107,6 +108,14 @@ enum TaskArgs {
         /// Measure this executable and build none.
         #[arg(long)]
         bpftrace: Option<PathBuf>,
+    },
+    /// Feed the compiler and the decoder of artifacts what nobody would write.
+    Fuzz {
+        /// What to fuzz; everything by default.
+        target: Option<fuzz::FuzzTarget>,
+        /// How long each target runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// What runs inside a guest.
     #[command(hide = true)]
@@ -201,6 +210,9 @@ fn task(task: TaskArgs) -> Result<i32> {
                 None => static_build::build(&workspace, Quality::Full)?.bpftrace,
             };
             bench::run(&workspace, &bpftrace, &bench::Options { runs, peer }).map(|()| 0)
+        }
+        TaskArgs::Fuzz { target, seconds } => {
+            fuzz::run(&Workspace::find()?, target, seconds).map(|()| 0)
         }
         TaskArgs::Run { guest, words } => run::run(&Workspace::find()?, guest, &words),
         TaskArgs::Guest { kernel, line } => {
