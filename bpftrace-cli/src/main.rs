@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             message,
             show_usage,
         }) => {
-            eprintln!("{message}");
+            eprintln!("ERROR: {message}");
             if show_usage {
                 eprint!("{USAGE}");
             }

@@ -38,6 +38,8 @@ pub(crate) enum AttachError {
     Refused(std::io::Error),
     /// As `Refused`, with more to say.
     Explained(String),
+    /// What was asked for is a mistake, which the message says.
+    Mistaken(String),
 }
 
 impl From<std::io::Error> for AttachError {
@@ -188,14 +190,14 @@ impl Failure<'_> {
             1 => self.target.name.clone(),
             n => format!("{} and {} more", self.target.name, n - 1),
         };
-        let refused = |reason: String| {
+        let unable = || {
             LoadError::host(format!(
                 "Unable to attach probe: {name}. If this is expected, set the 'missing_probes' \
                  config variable to 'warn'."
             ))
             .at(probe.place, &bound.manifest.source)
-            .note(format!("Reason: {reason}"))
         };
+        let refused = |reason: String| unable().note(format!("Reason: {reason}"));
         let error = match &self.error {
             AttachError::Missing { text, function } => {
                 let warning = Warning::at(probe.place, not_traceable(function));
@@ -217,6 +219,10 @@ impl Failure<'_> {
                         error
                     });
                 }
+            }
+            AttachError::Mistaken(message) => {
+                let error = LoadError::host(message).at(probe.place, &bound.manifest.source);
+                error.and(unable())
             }
             AttachError::Refused(error) => refused(describe_errno(error)),
             AttachError::Explained(reason) => refused(reason.clone()),

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod btf;
+mod btf_dump;
 mod child;
 pub(crate) mod clock;
 mod link;
@@ -19,6 +20,7 @@ mod ring;
 mod sys;
 
 pub(crate) use btf::{Btf, BtfKind, open_module_btf};
+pub(crate) use btf_dump::CText;
 pub(crate) use child::Child;
 pub(crate) use link::{Link, TracingTarget, UprobeMulti};
 pub(crate) use log::{capture_log, take_log};
@@ -27,6 +29,7 @@ pub(crate) use object::{OpenObject, PreparedObject, ProgramParts};
 pub(crate) use perf::{PerfEvent, PerfSpec};
 pub(crate) use prog::{
     Insn, LoadFailure, LoadRequest, Program, ProgramType, attach_type, helper_exists, load_program,
+    open_program, program_functions,
 };
 pub(crate) use ring::{Flow, RingBuffer};
 pub(crate) use sys::{

@@ -13,7 +13,7 @@ mod linux;
 pub(crate) mod fake;
 
 pub use elf::{ElfFile, ElfSymbol};
-pub use linux::LinuxHost;
+pub use linux::{KernelText, LinuxHost, Prototype};
 
 /// A function that kprobes can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,15 +33,18 @@ pub enum BtfObject {
     Vmlinux,
     /// A module.
     Module(String),
+    /// A loaded BPF program, by its id.
+    Program(u32),
 }
 
 impl BtfObject {
-    /// Name as attach points have it: `vmlinux` or the module's.
+    /// Name as attach points have it: `vmlinux`, the module's, or `bpf`.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
             Self::Vmlinux => "vmlinux",
             Self::Module(name) => name,
+            Self::Program(_) => "bpf",
         }
     }
 }
@@ -66,6 +69,17 @@ pub struct BtfEntry {
     pub name: String,
     /// Type number in that object.
     pub id: u32,
+}
+
+/// A function of a loaded BPF program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BpfFunction {
+    /// Id of the program.
+    pub id: u32,
+    /// Name of the function: the program's, or that of a subprogram.
+    pub name: String,
+    /// Number of its type in the program's BTF.
+    pub type_id: u32,
 }
 
 /// The pid namespace bpftrace runs in.
@@ -115,6 +129,8 @@ pub trait Host {
         module: Option<&str>,
         name: &str,
     ) -> io::Result<Vec<BtfEntry>>;
+    /// The functions of loaded BPF programs that have BTF, by program and place in it.
+    fn bpf_programs(&self) -> io::Result<Vec<BpfFunction>>;
     /// Id of a cgroup v2 directory.
     fn cgroup_id(&self, path: &str) -> io::Result<u64>;
     /// Number of possible CPUs.

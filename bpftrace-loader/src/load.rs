@@ -220,6 +220,7 @@ fn load_programs(
 ) -> Result<Vec<Program>, LoadError> {
     let license = license(&bound.object);
     let mut module_btfs: HashMap<&str, OwnedFd> = HashMap::new();
+    let mut traced_programs: HashMap<u32, OwnedFd> = HashMap::new();
     let mut programs = Vec::with_capacity(bound.programs.len());
     let mut parts: Option<(u32, ProgramParts<'_>)> = None;
     for (index, plan) in bound.programs.iter().enumerate() {
@@ -232,6 +233,14 @@ fn load_programs(
                 LoadError::io(format!("Failed to open the BTF of module {module}"), &e)
             })?;
             module_btfs.insert(module, btf);
+        }
+        if let Some(entry) = &plan.entry
+            && let BtfObject::Program(id) = &entry.object
+            && !traced_programs.contains_key(id)
+        {
+            let program = ffi::open_program(*id)
+                .map_err(|e| LoadError::io(format!("Failed to open BPF program {id}"), &e))?;
+            traced_programs.insert(*id, program);
         }
         // Programs of one probe are neighbours and share their instructions.
         let parts = match &mut parts {
@@ -251,8 +260,12 @@ fn load_programs(
         };
         let insns = numbered(&parts.insns, &probe.target_number_insns, plan.number)?;
         let attach_btf = plan.entry.as_ref().and_then(|entry| match &entry.object {
-            BtfObject::Vmlinux => None,
+            BtfObject::Vmlinux | BtfObject::Program(_) => None,
             BtfObject::Module(module) => module_btfs.get(module.as_str()),
+        });
+        let attach_program = plan.entry.as_ref().and_then(|entry| match &entry.object {
+            BtfObject::Program(id) => traced_programs.get(id),
+            _ => None,
         });
         let mut request = LoadRequest {
             name: &probe.program,
@@ -265,7 +278,7 @@ fn load_programs(
             btf: parts.btf_fd,
             attach_btf_id: plan.entry.as_ref().map_or(0, |entry| entry.id),
             attach_btf: attach_btf.map(|fd| fd.as_fd()),
-            attach_program: None,
+            attach_program: attach_program.map(|fd| fd.as_fd()),
             log_level: u32::from(options.debug.verifier),
             log_size: bound.settings.log_size(),
         };

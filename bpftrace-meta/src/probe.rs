@@ -37,13 +37,30 @@ impl AttachText {
     }
 }
 
-/// How often a timer fires.
+/// How often a timer fires, in the unit that the script uses: probe names show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Period {
     /// So many times a second.
     Hertz(u64),
-    /// Every so many nanoseconds.
-    Nanoseconds(u64),
+    /// Every so many seconds.
+    Seconds(u64),
+    /// Every so many milliseconds.
+    Milliseconds(u64),
+    /// Every so many microseconds.
+    Microseconds(u64),
+}
+
+impl Period {
+    /// Nanoseconds from one event to the next; `None` for a rate, and when they do not fit.
+    #[must_use]
+    pub fn nanoseconds(self) -> Option<u64> {
+        match self {
+            Self::Hertz(_) => None,
+            Self::Seconds(n) => n.checked_mul(1_000_000_000),
+            Self::Milliseconds(n) => n.checked_mul(1_000_000),
+            Self::Microseconds(n) => n.checked_mul(1_000),
+        }
+    }
 }
 
 /// Where in an executable a user probe goes.

@@ -51,6 +51,10 @@ pub(crate) struct List {
     pub(crate) verbose: bool,
     /// `-p`.
     pub(crate) pid: Option<i32>,
+    /// Positional parameters of the script.
+    pub(crate) params: Vec<String>,
+    /// `--traceable-functions`.
+    pub(crate) traceable_functions: Option<PathBuf>,
 }
 
 /// Stages of the compiler that are shown (`-d`).
@@ -143,19 +147,27 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
     let pid = low.pid.as_deref().map(options::parse_pid).transpose()?;
     let mut words = low.words.into_iter();
     if low.list {
-        let pattern = words.next();
-        let script = low.program.map(Script::Text).or_else(|| {
-            pattern
-                .as_ref()
-                .map(PathBuf::from)
-                .filter(|p| p.is_file())
-                .map(Script::File)
-        });
+        let (pattern, script) = match low.program {
+            Some(text) => (None, Some(Script::Text(text))),
+            None => {
+                let pattern = words.next();
+                let file = pattern.as_ref().map(PathBuf::from);
+                (pattern, file.filter(|p| p.is_file()).map(Script::File))
+            }
+        };
+        let params: Vec<String> = words.collect();
+        if script.is_none() && !params.is_empty() {
+            return Err(UsageError::with_usage(
+                "USAGE: -l takes one pattern; several are separated by commas.",
+            ));
+        }
         return Ok(Command::List(List {
             pattern,
             script,
             verbose: low.verbose,
             pid,
+            params,
+            traceable_functions: low.traceable_functions,
         }));
     }
     let script = match low.program {

@@ -1,17 +1,22 @@
-//! `-l`: probes and types that match a pattern.
+//! `-l`: probes and types that match a pattern, or that the attach points of a script stand for.
 
+mod kernel;
 mod user;
 
-use std::{collections::BTreeSet, fmt::Write as _, process::ExitCode};
+use std::{
+    cell::OnceCell, collections::BTreeSet, fmt::Write as _, io, path::Path, process::ExitCode,
+};
 
-use bpftrace_ast::attach::ProviderKind;
+use bpftrace_ast::attach::{AttachPoint, ProviderKind, ProviderName};
+use bpftrace_ast::diag::{Code, Diagnostic};
 use bpftrace_ast::node::Item;
 use bpftrace_ast::source::SourceMap;
-use bpftrace_loader::host::{BtfEntryKind, Host, LinuxHost};
-use bpftrace_meta::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS, wildcard_match};
-use bpftrace_sema::{FunctionInfo, KernelTypes, RawType, TypeRef, TypeSource};
+use bpftrace_loader::host::{Host, KernelText, LinuxHost};
+use bpftrace_meta::{ProbeTarget, UprobePlace, wildcard_match};
+use bpftrace_notation::Reading;
+use bpftrace_sema::KernelTypes;
 
-use super::{fail, read, say, show};
+use super::{fail, read, reason, say, show};
 use crate::args::{List, Script};
 use crate::types_in::HostTypes;
 
@@ -34,19 +39,17 @@ pub(crate) fn list(options: &List) -> ExitCode {
     let lister = Lister {
         host: LinuxHost::new(),
         types: KernelTypes::new(HostTypes::new()),
-        verbose: options.verbose,
-        pid: options.pid,
+        text: OnceCell::new(),
+        options,
     };
+    if let Some(missing) = lister.host.missing_privilege() {
+        return fail(missing);
+    }
     if let Some(script) = &options.script {
         return lister.script(script);
     }
     let pattern = options.pattern.as_deref().unwrap_or("*");
-    if let Some((keyword, name)) = pattern.split_once(' ')
-        && matches!(keyword, "struct" | "union" | "enum")
-    {
-        return lister.types(keyword, name.trim());
-    }
-    if pattern.ends_with(".bt") {
+    if pattern.contains('.') && !pattern.contains([':', '*']) {
         eprintln!(
             "WARNING: It appears that '{pattern}' is a filename but the file does not exist. \
              Treating '{pattern}' as a search pattern."
@@ -54,21 +57,45 @@ pub(crate) fn list(options: &List) -> ExitCode {
     }
     let mut out = String::new();
     for one in pattern.split(',') {
-        if let Err(message) = lister.pattern(one.trim(), &mut out) {
+        let words: Vec<&str> = one.split_whitespace().collect();
+        let listed = match words.as_slice() {
+            [keyword @ ("struct" | "union" | "enum"), name] => {
+                lister.types(keyword, name, &mut out)
+            }
+            _ => lister.pattern(&words.join(" "), &mut out),
+        };
+        if let Err(message) = listed {
             return fail(message);
         }
     }
     say(&out)
 }
 
-struct Lister {
+/// Lines to print, or what could not be done.
+type Listed = Result<(), String>;
+
+struct Lister<'o> {
     host: LinuxHost,
     types: KernelTypes<HostTypes>,
-    verbose: bool,
-    pid: Option<i32>,
+    /// Types as C text, loaded when first needed.
+    text: OnceCell<KernelText>,
+    options: &'o List,
 }
 
-impl Lister {
+impl Lister<'_> {
+    fn text(&self) -> Result<&KernelText, String> {
+        if let Some(text) = self.text.get() {
+            return Ok(text);
+        }
+        let file = self
+            .host
+            .env("BPFTRACE_BTF")
+            .filter(|file| !file.is_empty());
+        let text = KernelText::open(file.as_deref().map(Path::new))
+            .map_err(|error| failed("the kernel's BTF", &error))?;
+        Ok(self.text.get_or_init(|| text))
+    }
+
     /// The matches of each attach point of a script.
     fn script(&self, script: &Script) -> ExitCode {
         let mut sources = SourceMap::new();
@@ -76,45 +103,167 @@ impl Lister {
             Ok(source) => source,
             Err(message) => return fail(message),
         };
-        let (tree, diagnostics) = bpftrace_ast::parse(source, &sources);
+        let (tree, mut diagnostics) = bpftrace_ast::parse(source, &sources);
         if show(&diagnostics, &sources, true) {
             return ExitCode::FAILURE;
         }
+        diagnostics.clear();
         let mut out = String::new();
         for item in &tree.items {
             let Item::Probe(probe) = item else {
                 continue;
             };
             for point in &probe.attach_points {
-                if let Err(message) = self.pattern(&point.written.raw, &mut out) {
-                    return fail(message);
+                if let Err(messages) = self.attach_point(point, &mut out) {
+                    let at = |message| Diagnostic::error(Code::ATTACH_POINT, point.span, message);
+                    diagnostics.extend(messages.into_iter().map(at));
                 }
             }
         }
-        say(&out)
-    }
-
-    /// Names of types, with -v their definitions.
-    fn types(&self, keyword: &str, pattern: &str) -> ExitCode {
-        let mut out = String::new();
-        for name in self.types.find_type_names(keyword, pattern) {
-            if !self.verbose {
-                let _ = writeln!(out, "{keyword} {name}");
-                continue;
-            }
-            let at = match keyword {
-                "enum" => self.types.find_enum(&name),
-                _ => self.types.find_struct(&name, keyword == "union"),
-            };
-            if let Some(at) = at {
-                let _ = writeln!(out, "vmlinux: {}", self.definition(at));
-            }
+        if show(&diagnostics, &sources, true) {
+            return ExitCode::FAILURE;
         }
         say(&out)
     }
 
+    fn attach_point(&self, point: &AttachPoint, out: &mut String) -> Result<(), Vec<String>> {
+        let (filled, wrong) = point.written.fill(&mut |number| {
+            let at = (number as usize).checked_sub(1);
+            let param = at.and_then(|at| self.options.params.get(at));
+            param.cloned().unwrap_or_default()
+        });
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let how = Reading {
+            process_given: self.options.pid.is_some(),
+            unsafe_mode: true,
+        };
+        let n_before = out.len();
+        let rest = filled
+            .unnamed()
+            .split_once(':')
+            .map_or("", |(_, rest)| rest);
+        if filled.provider_name() == ProviderName::Wildcard {
+            let pattern = filled.provider.to_display();
+            let in_processes = how.process_given
+                || filled
+                    .parts
+                    .first()
+                    .is_some_and(|part| part.to_display().contains('/'));
+            for provider in ProviderKind::of_pattern(in_processes) {
+                if wildcard_match(&pattern, provider.as_str())
+                    && let Ok(target) = filled.read(*provider, how)
+                {
+                    self.target(&target, rest, out)
+                        .map_err(|message| vec![message])?;
+                }
+            }
+        } else {
+            let provider = filled
+                .known_provider()
+                .map_err(|wrong| vec![wrong.message])?;
+            let messages = |wrong: Vec<bpftrace_notation::Wrong>| {
+                wrong
+                    .into_iter()
+                    .map(|wrong| wrong.message)
+                    .collect::<Vec<_>>()
+            };
+            let target = filled.read(provider, how).map_err(messages)?;
+            if !self
+                .target(&target, rest, out)
+                .map_err(|message| vec![message])?
+            {
+                return Ok(());
+            }
+        }
+        if out.len() == n_before {
+            let provider = match filled.known_provider() {
+                Ok(provider) => provider.as_str().to_owned(),
+                Err(_) => filled.provider.to_display(),
+            };
+            return Err(vec![format!("No matches for {provider} {rest}.")]);
+        }
+        Ok(())
+    }
+
+    /// What an attach point stands for. Whether there has to be something is the result: probes that
+    /// are no place in the system are not listed. What follows the provider is `rest`.
+    fn target(&self, target: &ProbeTarget, rest: &str, out: &mut String) -> Result<bool, String> {
+        let provider = target.provider();
+        match target {
+            ProbeTarget::Written { .. }
+            | ProbeTarget::Begin
+            | ProbeTarget::End
+            | ProbeTarget::SelfSignal(_)
+            | ProbeTarget::KprobeAddress(_)
+            | ProbeTarget::Watchpoint { .. } => return Ok(false),
+            ProbeTarget::Test(name) | ProbeTarget::Bench(name) => {
+                let _ = writeln!(out, "{}:{name}:", provider.as_str());
+            }
+            ProbeTarget::Interval(period) | ProbeTarget::Profile(period) => {
+                let unit = match period {
+                    bpftrace_meta::Period::Hertz(_) => "hz",
+                    bpftrace_meta::Period::Seconds(_) => "s",
+                    bpftrace_meta::Period::Milliseconds(_) => "ms",
+                    bpftrace_meta::Period::Microseconds(_) => "us",
+                };
+                self.kernel(provider, None, &format!("{unit}:"), out)?;
+            }
+            ProbeTarget::Software { event, .. } | ProbeTarget::Hardware { event, .. } => {
+                self.kernel(provider, None, &format!("{event}:"), out)?;
+            }
+            ProbeTarget::Tracepoint { category, event } => {
+                self.kernel(provider, Some(category), event, out)?;
+            }
+            ProbeTarget::RawTracepoint { module, name } => {
+                self.kernel(provider, module.as_deref(), name, out)?;
+            }
+            ProbeTarget::Kprobe {
+                module, function, ..
+            }
+            | ProbeTarget::Fentry {
+                module, function, ..
+            } => {
+                self.kernel(provider, module.as_deref(), function, out)?;
+            }
+            ProbeTarget::FentryBpf { prog_id, name, .. } => {
+                let id = prog_id.map_or("*".to_owned(), |id| id.to_string());
+                self.kernel(provider, Some("bpf"), &format!("{id}:{name}"), out)?;
+            }
+            ProbeTarget::Iter { name, .. } => self.kernel(provider, None, name, out)?,
+            ProbeTarget::Uprobe { place, .. } if !matches!(place, UprobePlace::Function { .. }) => {
+                return Ok(false);
+            }
+            ProbeTarget::Uprobe { .. } | ProbeTarget::Usdt { .. } => {
+                self.user(provider, rest, out)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Names of types, with -v their definitions.
+    fn types(&self, keyword: &str, pattern: &str, out: &mut String) -> Listed {
+        let text = self.text()?;
+        if !self.options.verbose {
+            for name in text.names(keyword, pattern) {
+                let _ = writeln!(out, "{name}");
+            }
+            return Ok(());
+        }
+        let definitions = text
+            .definitions(keyword, pattern)
+            .map_err(|error| failed("the kernel's BTF", &error))?;
+        for (definition, objects) in definitions {
+            for object in objects {
+                let _ = writeln!(out, "{object}: {definition}");
+            }
+        }
+        Ok(())
+    }
+
     /// What matches one pattern: `provider:target:name`, or a name for all providers.
-    fn pattern(&self, pattern: &str, out: &mut String) -> Result<(), String> {
+    fn pattern(&self, pattern: &str, out: &mut String) -> Listed {
         let (provider, rest) = match pattern.split_once(':') {
             Some((provider, rest)) => (provider, rest),
             None => match ProviderKind::from_name(pattern) {
@@ -122,251 +271,73 @@ impl Lister {
                 None => ("*", pattern),
             },
         };
+        let rest = if rest.is_empty() { "*" } else { rest };
         let kinds: Vec<ProviderKind> = match ProviderKind::from_name(provider) {
             Some(kind) => vec![kind],
-            None if provider.contains('*') => KERNEL_PROVIDERS
-                .into_iter()
-                .chain(
-                    user::USER_PROVIDERS
-                        .into_iter()
-                        .filter(|_| user::about_files(rest, self.pid)),
-                )
-                .filter(|kind| wildcard_match(provider, kind.as_str()))
-                .collect(),
+            None if provider.is_empty() || provider.contains('*') => {
+                let in_files = user::about_files(rest, self.options.pid);
+                let pattern = if provider.is_empty() { "*" } else { provider };
+                KERNEL_PROVIDERS
+                    .into_iter()
+                    .chain(user::USER_PROVIDERS.into_iter().filter(|_| in_files))
+                    .filter(|kind| wildcard_match(pattern, kind.as_str()))
+                    .collect()
+            }
             None => return Err(format!("Invalid probe type: {provider}")),
         };
+        let alone = kinds.len() == 1;
         for kind in kinds {
-            self.provider(kind, rest, out)?;
+            let listed = self.provider(kind, rest, out);
+            // What one of many providers cannot say is no reason to keep back the others.
+            match listed {
+                Err(message) if !alone => eprintln!("WARNING: {message}"),
+                listed => listed?,
+            }
         }
         Ok(())
     }
 
-    fn provider(&self, kind: ProviderKind, rest: &str, out: &mut String) -> Result<(), String> {
-        let mut lines = BTreeSet::new();
-        let name = kind.as_str();
+    fn provider(&self, kind: ProviderKind, rest: &str, out: &mut String) -> Listed {
         match kind {
-            ProviderKind::Kprobe | ProviderKind::Kretprobe => {
-                let (module, function) = optional_first(rest);
-                let functions = self
-                    .host
-                    .traceable_functions(None)
-                    .map_err(|error| format!("cannot list kernel functions: {error}"))?;
-                for f in functions.iter() {
-                    let in_module = match (module, &f.module) {
-                        (None, _) => true,
-                        (Some(pattern), Some(module)) => wildcard_match(pattern, module),
-                        (Some(pattern), None) => wildcard_match(pattern, "vmlinux"),
-                    };
-                    if in_module && wildcard_match(function, &f.name) {
-                        lines.insert(match &f.module {
-                            Some(module) => format!("{name}:{module}:{}", f.name),
-                            None => format!("{name}:{}", f.name),
-                        });
-                    }
-                }
-            }
-            ProviderKind::Fentry | ProviderKind::Fexit => {
-                let (module, function) = optional_first(rest);
-                self.functions(kind, self.traceable(module, function)?, out);
-                return Ok(());
-            }
-            ProviderKind::Rawtracepoint => {
-                let (module, function) = optional_first(rest);
-                self.functions(kind, self.types.find_raw_tracepoints(module, function), out);
-                return Ok(());
-            }
-            ProviderKind::Tracepoint => {
-                let (category, event) = optional_first(rest);
-                let found = self.types.find_tracepoints(category.unwrap_or("*"), event);
-                for (category, event) in found {
-                    let _ = writeln!(out, "tracepoint:{category}:{event}");
-                    if self.verbose {
-                        let fields = self.types.tracepoint_format(&category, &event);
-                        for field in fields.unwrap_or_default() {
-                            let array = match field.array {
-                                Some(n) if !field.data_loc => format!("[{n}]"),
-                                _ => String::new(),
-                            };
-                            let loc = if field.data_loc { "__data_loc " } else { "" };
-                            let suffix = if field.data_loc { "[]" } else { "" };
-                            let _ = writeln!(
-                                out,
-                                "    {loc}{}{suffix} {}{array}",
-                                field.c_type, field.name
-                            );
-                        }
-                    }
-                }
-                return Ok(());
-            }
-            ProviderKind::Software => perf_events(name, SOFTWARE_EVENTS, rest, &mut lines),
-            ProviderKind::Hardware => perf_events(name, HARDWARE_EVENTS, rest, &mut lines),
-            ProviderKind::Interval | ProviderKind::Profile => {
-                let units = ["hz", "ms", "s", "us"].into_iter();
-                lines.extend(units.map(|unit| format!("{name}:{unit}:")));
-                lines.retain(|line| fits(rest, &line[name.len() + 1..]));
-            }
-            ProviderKind::Iter => {
-                let found = self
-                    .host
-                    .btf_entries(BtfEntryKind::Iterator, None, rest)
-                    .map_err(|error| format!("cannot list iterators: {error}"))?;
-                lines.extend(
-                    found
-                        .into_iter()
-                        .map(|entry| format!("iter:{}", entry.name)),
-                );
-            }
-            ProviderKind::SelfProbe => {
-                if fits(rest, "signal:SIGUSR1") {
-                    lines.insert("self:signal:SIGUSR1".to_owned());
-                }
-            }
             ProviderKind::Uprobe | ProviderKind::Uretprobe | ProviderKind::Usdt => {
-                self.user_probes(kind, rest, &mut lines)?;
+                self.user(kind, rest, out)
             }
             ProviderKind::Begin | ProviderKind::End => {
-                lines.insert(name.to_owned());
+                let _ = writeln!(out, "{}", kind.as_str());
+                Ok(())
             }
             ProviderKind::Watchpoint | ProviderKind::Test | ProviderKind::Bench => {
-                return Err(format!("{name} probes cannot be listed"));
+                Err(format!("{} probes cannot be listed", kind.as_str()))
             }
+            ProviderKind::Interval
+            | ProviderKind::Profile
+            | ProviderKind::Software
+            | ProviderKind::Hardware
+            | ProviderKind::SelfProbe
+            | ProviderKind::Iter => self.kernel(kind, None, rest, out),
+            ProviderKind::Kprobe
+            | ProviderKind::Kretprobe
+            | ProviderKind::Tracepoint
+            | ProviderKind::Rawtracepoint
+            | ProviderKind::Fentry
+            | ProviderKind::Fexit => match rest.split_once(':') {
+                Some((target, name)) => self.kernel(kind, Some(target), name, out),
+                None => self.kernel(kind, None, rest, out),
+            },
         }
+    }
+
+    /// Probes in executables, by what follows the provider.
+    fn user(&self, kind: ProviderKind, rest: &str, out: &mut String) -> Listed {
+        let mut lines = BTreeSet::new();
+        self.user_probes(kind, rest, &mut lines)?;
         for line in lines {
             let _ = writeln!(out, "{line}");
         }
         Ok(())
     }
-
-    /// Functions in BTF that can also be traced.
-    fn traceable(&self, module: Option<&str>, name: &str) -> Result<Vec<FunctionInfo>, String> {
-        let mut found = self.types.find_functions(module, name);
-        if let Ok(functions) = self.host.traceable_functions(None)
-            && !functions.is_empty()
-        {
-            let names: BTreeSet<&str> = functions.iter().map(|f| f.name.as_str()).collect();
-            found.retain(|f| names.contains(f.name.as_str()));
-        }
-        Ok(found)
-    }
-
-    /// Functions of the kernel with, if asked for, their parameters and return type.
-    fn functions(&self, kind: ProviderKind, found: Vec<FunctionInfo>, out: &mut String) {
-        for function in found {
-            let _ = writeln!(
-                out,
-                "{}:{}:{}",
-                kind.as_str(),
-                function.module,
-                function.name
-            );
-            if !self.verbose {
-                continue;
-            }
-            for (i, param) in function.params.iter().enumerate() {
-                let name = match param.name.as_str() {
-                    "" => format!("arg{i}"),
-                    name => name.to_owned(),
-                };
-                let _ = writeln!(out, "    {} {name}", self.spell(param.ty, 0));
-            }
-            let is_function = matches!(kind, ProviderKind::Fentry | ProviderKind::Fexit);
-            if is_function && !matches!(self.types.resolve(function.ret), RawType::Void) {
-                let _ = writeln!(out, "    {} retval", self.spell(function.ret, 0));
-            }
-        }
-    }
-
-    /// A type as C spells it.
-    fn spell(&self, at: TypeRef, depth: u32) -> String {
-        if depth > 8 {
-            return "...".to_owned();
-        }
-        match self.types.resolve(at) {
-            RawType::Void => "void".to_owned(),
-            RawType::Int { name, .. } | RawType::Typedef { name, .. } => name,
-            RawType::Float(size) => if size == 8 { "double" } else { "float" }.to_owned(),
-            RawType::Ptr(to) => {
-                let target = self.spell(to, depth + 1);
-                let space = if target.ends_with('*') { "" } else { " " };
-                format!("{target}{space}*")
-            }
-            RawType::Array { element, count } => {
-                format!("{}[{count}]", self.spell(element, depth + 1))
-            }
-            RawType::Struct { name, is_union, .. } | RawType::Fwd { name, is_union } => {
-                format!("{} {name}", if is_union { "union" } else { "struct" })
-            }
-            RawType::Enum { name, .. } => format!("enum {name}"),
-            RawType::Tagged { to, .. } => self.spell(to, depth + 1),
-            RawType::Func { ret, params } => {
-                let params: Vec<_> = params.iter().map(|p| self.spell(p.ty, depth + 1)).collect();
-                format!("{} (*)({})", self.spell(ret, depth + 1), params.join(", "))
-            }
-        }
-    }
-
-    /// A struct, union or enum with what is in it.
-    fn definition(&self, at: TypeRef) -> String {
-        let mut text = self.spell(at, 0);
-        text.push_str(" {\n");
-        match self.types.resolve(at) {
-            RawType::Struct { members, .. } => {
-                for member in members {
-                    let (base, array) = self.array_suffix(member.ty);
-                    let bits = member
-                        .bits
-                        .map(|bits| format!(" : {bits}"))
-                        .unwrap_or_default();
-                    let space = if base.ends_with('*') { "" } else { " " };
-                    let _ = writeln!(text, "        {base}{space}{}{array}{bits};", member.name);
-                }
-            }
-            RawType::Enum { values, .. } => {
-                for (value, name) in values {
-                    let _ = writeln!(text, "        {name} = {value},");
-                }
-            }
-            _ => {}
-        }
-        text.push_str("};");
-        text
-    }
-
-    /// Element type of an array member, and the lengths that stand behind its name.
-    fn array_suffix(&self, at: TypeRef) -> (String, String) {
-        match self.types.resolve(at) {
-            RawType::Array { element, count } => {
-                let (base, inner) = self.array_suffix(element);
-                (base, format!("[{count}]{inner}"))
-            }
-            _ => (self.spell(at, 0), String::new()),
-        }
-    }
 }
 
-/// `module:name` or `name`.
-fn optional_first(rest: &str) -> (Option<&str>, &str) {
-    match rest.split_once(':') {
-        Some((first, name)) => (Some(first), name),
-        None => (None, rest),
-    }
-}
-
-/// Whether a pattern matches a text, or the part of it before its last colon.
-fn fits(pattern: &str, text: &str) -> bool {
-    wildcard_match(pattern, text) || wildcard_match(pattern, text.trim_end_matches(':'))
-}
-
-fn perf_events(
-    provider: &str,
-    table: &'static [PerfEvent],
-    rest: &str,
-    lines: &mut BTreeSet<String>,
-) {
-    for name in table.iter().flat_map(|event| event.names) {
-        if fits(rest, &format!("{name}:")) {
-            lines.insert(format!("{provider}:{name}:"));
-        }
-    }
+fn failed(what: &str, error: &io::Error) -> String {
+    format!("cannot read {what}: {}", reason(error))
 }

@@ -84,7 +84,7 @@ fn explain(error: io::Error, function: &Function<'_>) -> AttachError {
         Some(libc::EADDRNOTAVAIL) => {
             AttachError::Explained(format!("there are several functions '{name}'"))
         }
-        Some(libc::EILSEQ) => AttachError::Explained(
+        Some(libc::EILSEQ) => AttachError::Mistaken(
             "Possible attachment attempt in the middle of an instruction, try a different offset."
                 .into(),
         ),

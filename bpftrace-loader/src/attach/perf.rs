@@ -57,10 +57,10 @@ pub(super) fn attach_timer(
             config,
             hertz,
         },
-        Period::Nanoseconds(period) => PerfSpec::Counter {
+        period => PerfSpec::Counter {
             kind,
             config,
-            period,
+            period: period.nanoseconds().unwrap_or(u64::MAX),
         },
     };
     if every_cpu {

@@ -182,10 +182,11 @@ pub(super) fn expand(
             module,
             function,
         } => fentries(*exit, module.as_deref(), function, host),
-        ProbeTarget::FentryBpf { exit, .. } => Err(LoadError::usage(format!(
-            "{}:bpf is not supported yet",
-            if *exit { "fexit" } else { "fentry" }
-        ))),
+        ProbeTarget::FentryBpf {
+            exit,
+            prog_id,
+            name,
+        } => bpf_programs(*exit, *prog_id, name, host),
         ProbeTarget::Uprobe { ret, path, place } => {
             uprobe::uprobes(*ret, path.as_deref(), place, invocation, warnings, host)
         }
@@ -341,6 +342,43 @@ fn fentries(
         })
         .collect();
     Ok(Expanded::many(places, provider, &text))
+}
+
+fn bpf_programs(
+    exit: bool,
+    id: Option<u32>,
+    name: &str,
+    host: &dyn Host,
+) -> Result<Expanded, LoadError> {
+    let provider = if exit { "fexit" } else { "fentry" };
+    let text = match id {
+        Some(id) => format!("bpf:{id}:{name}"),
+        None => format!("bpf:{name}"),
+    };
+    let places = host
+        .bpf_programs()
+        .map_err(|e| LoadError::io("Failed to read the list of BPF programs", &e))?
+        .into_iter()
+        .filter(|function| {
+            id.is_none_or(|id| id == function.id) && wildcard_match(name, &function.name)
+        })
+        .map(|function| {
+            let shown = format!("{provider}:bpf:{}:{}", function.id, function.name);
+            let entry = BtfEntry {
+                object: BtfObject::Program(function.id),
+                name: function.name,
+                id: function.type_id,
+            };
+            (shown, Place::Fentry { exit, entry })
+        })
+        .collect();
+    Ok(Expanded::many(places, provider, &text))
+}
+
+/// Whether a function is in the list of those that kprobes can be attached to.
+pub(super) fn is_traceable(function: &str, invocation: &Invocation<'_>, host: &dyn Host) -> bool {
+    host.traceable_functions(invocation.options.traceable_functions.as_deref())
+        .is_ok_and(|functions| find_function(&functions, function).next().is_some())
 }
 
 /// The functions with a name in a sorted list.

@@ -116,6 +116,7 @@ struct Finder<'f, 'p> {
 impl Finder<'_, '_> {
     fn probe(&mut self, id: ProbeId, probe: &ProbeMeta) {
         let mut wanted = false;
+        let mut missing_patterns = Vec::new();
         let mut n_places = 0;
         for written in &probe.targets {
             if !takes_part(written, self.invocation.options.mode) {
@@ -125,12 +126,13 @@ impl Finder<'_, '_> {
             match expand::read(written, self.invocation, self.params) {
                 Ok(Read::One(target)) => {
                     wanted = true;
-                    let n = self.attach_point(id, probe, &target, true);
+                    let (n, missing) = self.attach_point(id, probe, &target, true);
+                    missing_patterns.extend(missing);
                     n_places += n;
                     self.count(probe, written, true, n);
                 }
                 Ok(Read::OneOfSeveral(target)) => {
-                    let n = self.attach_point(id, probe, &target, false);
+                    let (n, _) = self.attach_point(id, probe, &target, false);
                     self.count(probe, written, true, n);
                 }
                 Ok(Read::Other) => {
@@ -142,6 +144,15 @@ impl Finder<'_, '_> {
                         self.errors.push(e.at(probe.place, &self.manifest.source));
                     }
                 }
+            }
+        }
+        for text in missing_patterns {
+            // That a pattern matches nothing is only a mistake when nothing else is left.
+            if n_places == 0 || self.policy != MissingProbes::Error {
+                self.missing(probe.place, &text);
+            } else {
+                self.warnings
+                    .push(Warning::at(probe.place, format!("{text} Skipping.")));
             }
         }
         if wanted && n_places == 0 {
@@ -158,14 +169,15 @@ impl Finder<'_, '_> {
         }
     }
 
-    /// Finds the targets of one attach point; their number. Whether it has to have some is `needed`.
+    /// Finds the targets of one attach point: their number, and what to say when there are none for
+    /// a pattern. Whether it has to have some is `needed`.
     fn attach_point(
         &mut self,
         id: ProbeId,
         probe: &ProbeMeta,
         target: &ProbeTarget,
         needed: bool,
-    ) -> usize {
+    ) -> (usize, Option<String>) {
         let mut notes = Vec::new();
         let expanded = expand::expand(target, self.invocation, &mut notes, self.host);
         if self.policy != MissingProbes::Ignore && needed {
@@ -174,16 +186,29 @@ impl Finder<'_, '_> {
                 .extend(notes.map(|text| Warning::at(probe.place, text)));
         }
         let expanded = match expanded {
-            Ok(expanded) => expanded,
-            Err(_) if !needed => return 0,
+            Ok(expanded) if needed => expanded,
+            Ok(mut expanded) => {
+                // Whether a function can be probed is otherwise found out when it is attached.
+                expanded.places.retain(|(_, place)| match place {
+                    Place::Kprobe { function, .. } => {
+                        expand::is_traceable(function, self.invocation, self.host)
+                    }
+                    _ => true,
+                });
+                expanded
+            }
+            Err(_) if !needed => return (0, None),
             Err(e) => {
                 self.errors.push(e.at(probe.place, &self.manifest.source));
                 // The others may be wrong too, but this one is not missing.
-                return 1;
+                return (1, None);
             }
         };
         let n_places = expanded.places.len();
         if n_places == 0 && needed {
+            if expanded.missing.contains('*') {
+                return (0, Some(expanded.missing));
+            }
             self.missing(probe.place, &expanded.missing);
         }
         for (name, place) in expanded.places {
@@ -204,7 +229,7 @@ impl Finder<'_, '_> {
                 group: expanded.shareable.then_some(self.group),
             });
         }
-        n_places
+        (n_places, None)
     }
 
     fn missing(&mut self, place: SourceRange, text: &str) {

@@ -532,7 +532,7 @@ fn sizes_of_maps() {
     let mut script = one_probe(
         ProgramKind::PerfEvent,
         vec![
-            ProbeTarget::Interval(Period::Nanoseconds(1_000_000_000)),
+            ProbeTarget::Interval(Period::Seconds(1)),
             ProbeTarget::Profile(Period::Hertz(99)),
         ],
     );
@@ -583,7 +583,7 @@ fn the_ring_buffer_holds_what_probes_that_run_once_send() {
     let both = vec![ProbeTarget::Begin, ProbeTarget::End];
     assert_eq!(size(both, Some(4000), &host), 8192);
     assert_eq!(size(begin(), None, &host), 16 << 20);
-    let timer = ProbeTarget::Interval(Period::Nanoseconds(1_000_000_000));
+    let timer = ProbeTarget::Interval(Period::Seconds(1));
     assert_eq!(
         size(vec![ProbeTarget::Begin, timer], Some(16), &host),
         16 << 20
@@ -743,7 +743,7 @@ fn filters_look_at_names() {
         targets.extend(
             seconds
                 .iter()
-                .map(|s| ProbeTarget::Interval(Period::Nanoseconds(s * 1_000_000_000))),
+                .map(|s| ProbeTarget::Interval(Period::Seconds(*s))),
         );
         targets
     };

@@ -8,11 +8,15 @@ use libbpf_sys as sys;
 
 use super::{c_string, check, check_fd};
 
-/// Kinds of BTF types that programs are attached to.
+/// Kinds of BTF types that are looked for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BtfKind {
     Typedef,
     Function,
+    Struct,
+    Union,
+    Enum,
+    Enum64,
 }
 
 impl BtfKind {
@@ -20,6 +24,10 @@ impl BtfKind {
         match self {
             Self::Typedef => sys::BTF_KIND_TYPEDEF,
             Self::Function => sys::BTF_KIND_FUNC,
+            Self::Struct => sys::BTF_KIND_STRUCT,
+            Self::Union => sys::BTF_KIND_UNION,
+            Self::Enum => sys::BTF_KIND_ENUM,
+            Self::Enum64 => sys::BTF_KIND_ENUM64,
         }
     }
 }
@@ -89,6 +97,70 @@ impl Btf {
             if let Ok(name) = name.to_str() {
                 wanted(id, name);
             }
+        }
+    }
+}
+
+impl Btf {
+    /// The types of a loaded program, by the id of its BTF.
+    pub(super) fn of_program(btf_id: u32) -> io::Result<Self> {
+        // SAFETY: takes a plain number.
+        let btf = unsafe { sys::btf__load_from_kernel_by_id(btf_id) };
+        NonNull::new(btf)
+            .map(|btf| Self { btf, first: 1 })
+            .ok_or_else(io::Error::last_os_error)
+    }
+
+    /// Name of a function, by the number of its type.
+    pub(super) fn function_name(&self, id: u32) -> Option<String> {
+        // SAFETY: live types; libbpf gives null for numbers that are out of range.
+        let ty = unsafe { sys::btf__type_by_id(self.btf.as_ptr(), id).as_ref() }?;
+        ((ty.info >> 24) & 0x1f == sys::BTF_KIND_FUNC).then(|| self.text(ty.name_off))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::btf {
+        self.btf.as_ptr()
+    }
+
+    /// Names and types of the parameters of a function, and the type of its result (0: none).
+    pub(crate) fn prototype(&self, function: u32) -> Option<(Vec<(String, u32)>, u32)> {
+        let of_kind = |id: u32, kind: u32| {
+            // SAFETY: live types; libbpf gives null for numbers that are out of range.
+            let ty = unsafe { sys::btf__type_by_id(self.btf.as_ptr(), id).as_ref() }?;
+            ((ty.info >> 24) & 0x1f == kind).then_some(ty)
+        };
+        let function = of_kind(function, sys::BTF_KIND_FUNC)?;
+        // SAFETY: of a function the union holds the number of its prototype.
+        let prototype = of_kind(
+            unsafe { function.__bindgen_anon_1.type_ },
+            sys::BTF_KIND_FUNC_PROTO,
+        )?;
+        let n_params = (prototype.info & 0xffff) as usize;
+        // SAFETY: a prototype is followed by as many parameters as it says, which libbpf checked while
+        // parsing; of a prototype the union holds the type of the result.
+        let (params, ret) = unsafe {
+            let first = std::ptr::from_ref(prototype)
+                .add(1)
+                .cast::<sys::btf_param>();
+            (
+                std::slice::from_raw_parts(first, n_params),
+                prototype.__bindgen_anon_1.type_,
+            )
+        };
+        let named = params
+            .iter()
+            .map(|param| (self.text(param.name_off), param.type_));
+        Some((named.collect(), ret))
+    }
+
+    fn text(&self, offset: u32) -> String {
+        // SAFETY: live types; the text ends with NUL and is copied.
+        unsafe {
+            let text = sys::btf__name_by_offset(self.btf.as_ptr(), offset);
+            if text.is_null() {
+                return String::new();
+            }
+            CStr::from_ptr(text).to_string_lossy().into_owned()
         }
     }
 }

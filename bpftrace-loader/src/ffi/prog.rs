@@ -192,6 +192,88 @@ impl AsFd for Program {
     }
 }
 
+/// A function of a loaded program that other programs can be attached to.
+pub(crate) struct ProgramFunction {
+    /// Id of the program.
+    pub(crate) program: u32,
+    /// Name of the function.
+    pub(crate) name: String,
+    /// Number of its type in the program's BTF.
+    pub(crate) type_id: u32,
+}
+
+/// The functions of all loaded programs that have BTF.
+pub(crate) fn program_functions() -> io::Result<Vec<ProgramFunction>> {
+    let mut functions = Vec::new();
+    let mut id = 0;
+    loop {
+        let mut next = 0;
+        // SAFETY: writes one number.
+        match check(i64::from(unsafe {
+            sys::bpf_prog_get_next_id(id, &raw mut next)
+        })) {
+            Ok(_) => id = next,
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(functions),
+            Err(e) => return Err(e),
+        }
+        let program = match open_program(id) {
+            Ok(program) => program,
+            // Unloaded between the two calls.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => continue,
+            Err(e) => return Err(e),
+        };
+        let (btf_id, types) = function_types(&program)?;
+        if types.is_empty() {
+            continue;
+        }
+        let Ok(btf) = super::Btf::of_program(btf_id) else {
+            continue;
+        };
+        functions.extend(types.into_iter().filter_map(|type_id| {
+            let name = btf.function_name(type_id)?;
+            Some(ProgramFunction {
+                program: id,
+                name,
+                type_id,
+            })
+        }));
+    }
+}
+
+/// Opens a loaded program by its id.
+pub(crate) fn open_program(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes a plain number.
+    check_fd(unsafe { sys::bpf_prog_get_fd_by_id(id) })
+}
+
+/// Id of a program's BTF, and the numbers of its functions' types in it.
+fn function_types(program: &OwnedFd) -> io::Result<(u32, Vec<u32>)> {
+    let ask = |info: &mut sys::bpf_prog_info| {
+        let mut size = size_of::<sys::bpf_prog_info>() as u32;
+        // SAFETY: the structure is as long as `size` says; what it points to is as long as it says.
+        check(i64::from(unsafe {
+            sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), info, &raw mut size)
+        }))
+    };
+    let mut info = sys::bpf_prog_info::default();
+    ask(&mut info)?;
+    let n_functions = info.nr_func_info;
+    if info.btf_id == 0 || n_functions == 0 {
+        return Ok((0, Vec::new()));
+    }
+    let mut records = vec![sys::bpf_func_info::default(); n_functions as usize];
+    let mut info = sys::bpf_prog_info {
+        nr_func_info: n_functions,
+        func_info_rec_size: size_of::<sys::bpf_func_info>() as u32,
+        func_info: records.as_mut_ptr() as u64,
+        ..Default::default()
+    };
+    ask(&mut info)?;
+    records.truncate(info.nr_func_info as usize);
+    let types = records.iter().map(|record| record.type_id);
+    Ok((info.btf_id, types.collect()))
+}
+
 /// Whether programs of a type may call a helper, by loading a program that does.
 pub(crate) fn helper_exists(program_type: ProgramType, helper: u32) -> bool {
     // SAFETY: plain numbers and no options.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bpftrace_meta::{Feature, ProgramKind, wildcard_match};
 
-use super::{BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
+use super::{BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
 
 /// Facts as a test wants them; everything else does not exist.
 #[derive(Default)]
@@ -20,6 +20,7 @@ pub(crate) struct FakeHost {
     /// Category, event, and text of the format file.
     pub(crate) tracepoints: Vec<(String, String, String)>,
     pub(crate) btf: Vec<(BtfEntryKind, BtfEntry)>,
+    pub(crate) bpf_programs: Vec<BpfFunction>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cgroups: BTreeMap<String, u64>,
     pub(crate) files: BTreeMap<String, ElfFile>,
@@ -136,6 +137,10 @@ impl Host for FakeHost {
             })
             .map(|(_, entry)| entry.clone())
             .collect())
+    }
+
+    fn bpf_programs(&self) -> io::Result<Vec<BpfFunction>> {
+        Ok(self.bpf_programs.clone())
     }
 
     fn cgroup_id(&self, path: &str) -> io::Result<u64> {

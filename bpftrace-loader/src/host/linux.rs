@@ -3,6 +3,7 @@
 mod executables;
 mod features;
 mod kernel_btf;
+mod kernel_text;
 mod proc;
 mod symbols;
 mod tracefs;
@@ -15,7 +16,9 @@ use std::rc::Rc;
 
 use bpftrace_meta::{Feature, ProgramKind};
 
-use super::{BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
+pub use kernel_text::{KernelText, Prototype};
+
+use super::{BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
 use crate::ffi;
 
 /// Asks the running kernel, `/proc`, `/sys` and the environment, each only when it is needed, and
@@ -114,6 +117,17 @@ impl Host for LinuxHost {
         let path = self.env("BPFTRACE_BTF");
         self.btf
             .entries(path.as_deref().map(Path::new), kind, module, name)
+    }
+
+    fn bpf_programs(&self) -> io::Result<Vec<BpfFunction>> {
+        let functions = ffi::program_functions()?.into_iter();
+        Ok(functions
+            .map(|function| BpfFunction {
+                id: function.program,
+                name: function.name,
+                type_id: function.type_id,
+            })
+            .collect())
     }
 
     fn cgroup_id(&self, path: &str) -> io::Result<u64> {

@@ -8,7 +8,6 @@ use bpftrace_meta::Feature;
 use super::{DebugStages, Mode, OutputFormat, OutputOptions, RunOptions, Warnings};
 use crate::error::LoadError;
 use crate::features;
-use crate::number::{NumberError, parse_unsigned};
 use crate::print::BufferMode;
 
 /// Highest pid that is looked for.
@@ -55,13 +54,10 @@ pub const RUNTIME_HELP: &str = "\
 
 /// A pid as `-p` takes it.
 pub fn parse_pid(text: &str) -> Result<i32, LoadError> {
-    match parse_unsigned(text) {
+    match bpftrace_notation::parse_uint(text) {
         Ok(pid) if pid > MAX_PID => Err(LoadError::usage(format!("Pid out of range: {text}"))),
         Ok(pid) => Ok(pid as i32),
-        Err(NumberError::OutOfRange) => Err(LoadError::usage(format!("Pid out of range: {text}"))),
-        Err(NumberError::Invalid) => Err(LoadError::usage(format!(
-            "Failed to parse pid: invalid integer: {text}"
-        ))),
+        Err(error) => Err(LoadError::usage(format!("Failed to parse pid: {error}"))),
     }
 }
 

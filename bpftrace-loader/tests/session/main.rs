@@ -112,7 +112,7 @@ fn an_interval_fires_and_exit_gives_the_status() {
     let cpus = script.slot(HostValue::NumCpus);
     script.probe(
         ProgramKind::PerfEvent,
-        vec![ProbeTarget::Interval(Period::Nanoseconds(10_000_000))],
+        vec![ProbeTarget::Interval(Period::Milliseconds(10))],
         &[Step::PrintSlot(cpus), Step::Exit(263)],
     );
     script.probe(
@@ -262,9 +262,7 @@ fn a_command_is_released_after_attaching_and_ends_the_session() {
     begin(&mut script, &[Step::PrintSlot(child)]);
     script.probe(
         ProgramKind::PerfEvent,
-        vec![ProbeTarget::Interval(Period::Nanoseconds(
-            3_600_000_000_000,
-        ))],
+        vec![ProbeTarget::Interval(Period::Seconds(3_600))],
         &[Step::Exit(9)],
     );
     let mut options = options();
@@ -316,9 +314,7 @@ fn a_signal_finishes_the_session() {
     begin(&mut script, &[Step::Store { key: 1, value: 2 }]);
     script.probe(
         ProgramKind::PerfEvent,
-        vec![ProbeTarget::Interval(Period::Nanoseconds(
-            3_600_000_000_000,
-        ))],
+        vec![ProbeTarget::Interval(Period::Seconds(3_600))],
         &[Step::Exit(9)],
     );
     script.probe(

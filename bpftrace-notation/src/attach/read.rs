@@ -285,33 +285,37 @@ impl Reader {
         };
         let count = parse_uint(count)
             .map_err(|error| Wrong::from(format!("Invalid rate of {provider} probe: {error}")))?;
-        let nanoseconds = match unit {
+        let period = match unit {
             None if count < MIN_PERIOD => {
                 return Err(format!(
                     "Invalid rate of {provider} probe. Minimum is 1000 or 1us. Found: {count} nanoseconds"
                 )
                 .into());
             }
-            None => 1,
-            Some("hz") => 0,
-            Some("s") => 1_000_000_000,
-            Some("ms") => 1_000_000,
-            Some("us") => 1_000,
+            None => Period::Microseconds(count / 1000),
+            Some("hz") => Period::Hertz(count),
+            Some("s") => Period::Seconds(count),
+            Some("ms") => Period::Milliseconds(count),
+            Some("us") => Period::Microseconds(count),
             Some("") => return Err(format!("{provider} probe must have unit of time").into()),
             Some(unit) => {
                 complaints.push(format!("{unit} is not an accepted unit of time").into());
-                0
+                Period::Hertz(count)
             }
         };
         // The kernel takes it as a signed number.
+        let fits = match period {
+            Period::Hertz(hertz) => i64::try_from(hertz).is_ok(),
+            period => period
+                .nanoseconds()
+                .is_some_and(|ns| i64::try_from(ns).is_ok()),
+        };
         if count == 0 || i64::try_from(count).is_err() {
             complaints.push(format!("{provider} frequency should be a positive integer").into());
+        } else if !fits {
+            complaints.push("the period does not fit in 63 bits of nanoseconds".into());
         }
-        match count.checked_mul(nanoseconds) {
-            Some(0) => Ok(Period::Hertz(count)),
-            Some(nanoseconds) => Ok(Period::Nanoseconds(nanoseconds)),
-            None => Err("the period does not fit in 64 bits of nanoseconds".into()),
-        }
+        Ok(period)
     }
 
     fn perf_event(&self, parts: &[&str]) -> Read<ProbeTarget> {

@@ -257,16 +257,24 @@ impl Lowerer<'_, '_> {
             ty: info.ret,
         };
         let all = info.params.iter().chain(with_retval.then_some(&returned));
-        for (i, param) in all.enumerate() {
+        // Each argument takes as many registers as its type needs: small structs are passed in two.
+        let mut n_registers = 0;
+        for param in all {
             let ty = match self.s.types.resolve(param.ty) {
                 // `_Bool` and the like come as whole registers; the low byte is theirs.
                 RawType::Void => Ty::Void,
                 _ => self.s.imported.ty(self.s.types, param.ty),
             };
+            let registers = match ty {
+                Ty::Void => 1,
+                _ => self.s.imported.table.size(&ty).div_ceil(8).max(1),
+            };
+            let bit_offset = 64 * n_registers;
+            n_registers += registers;
             members.push(Member {
                 name: param.name.clone(),
                 ty,
-                bit_offset: 64 * i as u64,
+                bit_offset,
                 bits: None,
                 tag: param_tag(self.s.types, param.ty).filter(|tag| tag == "user"),
                 data_loc: false,
@@ -282,7 +290,7 @@ impl Lowerer<'_, '_> {
         Ok(self.s.imported.table.add_struct(StructDef {
             name: format!("{kind}_{}_{}_args", info.module, info.name),
             is_union: false,
-            size: 8 * members.len() as u64,
+            size: 8 * n_registers,
             origin: Origin::Arguments,
             members,
             complete: true,

@@ -140,6 +140,7 @@ pub(crate) fn split_probes<'a>(
             settings,
             diags,
             typed_params: &mut typed_params,
+            untyped: None,
             out: Vec::new(),
         };
         for written in &probe.attach_points {
@@ -164,7 +165,12 @@ pub(crate) fn split_probes<'a>(
                 expander.expand(point);
             }
             // Of several providers, one match is enough.
-            if last.is_alternative && expander.out.len() == n_before {
+            let untyped = expander.untyped.take();
+            if expander.out.len() == n_before
+                && let Some(untyped) = untyped
+            {
+                expander.diags.push(untyped);
+            } else if last.is_alternative && expander.out.len() == n_before {
                 expander.no_match(&last, written.written.unnamed());
             }
         }
@@ -204,6 +210,8 @@ struct Expander<'e> {
     settings: &'e Settings,
     diags: &'e mut Vec<Diagnostic>,
     typed_params: &'e mut BTreeMap<u32, String>,
+    /// What to say if the types of arguments are unknown for all alternatives.
+    untyped: Option<Diagnostic>,
     out: Vec<(Point, ArgsOf)>,
 }
 
@@ -224,7 +232,7 @@ impl Expander<'_> {
         }
         if let ProbeTarget::Written { text, .. } = &point.target {
             let Some(filled) = point.filled.take() else {
-                self.diags.push(
+                self.untyped = Some(
                     Diagnostic::error(
                         codes::ATTACH_POINT,
                         point.span,
@@ -282,8 +290,9 @@ impl Expander<'_> {
             (target, ArgsOf::Tracepoint { category, event })
         };
         if !is_pattern(category) && !is_pattern(event) {
-            // Whether it exists is found out when its format is asked for.
-            return vec![one(category.to_owned(), event.to_owned())];
+            let exists = self.types.tracepoint_format(category, event).is_some();
+            let found = exists.then(|| one(category.to_owned(), event.to_owned()));
+            return found.into_iter().collect();
         }
         let found = self.types.find_tracepoints(category, event);
         found.into_iter().map(|(c, e)| one(c, e)).collect()

@@ -24,7 +24,7 @@ fn parts(rest: &str) -> Vec<String> {
     point.parts.iter().map(|part| part.to_display()).collect()
 }
 
-impl Lister {
+impl Lister<'_> {
     /// The lines for `uprobe`, `uretprobe` and `usdt`.
     pub(super) fn user_probes(
         &self,
@@ -78,9 +78,9 @@ impl Lister {
         match path.filter(|path| !matches!(*path, "" | "*")) {
             Some(path) => self
                 .host
-                .executables(path, self.pid)
+                .executables(path, self.options.pid)
                 .map_err(|error| failed(path, error)),
-            None => match (self.pid, path) {
+            None => match (self.options.pid, path) {
                 (Some(pid), _) => self
                     .host
                     .mapped_files(pid)

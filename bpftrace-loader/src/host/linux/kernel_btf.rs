@@ -60,7 +60,7 @@ impl KernelBtf {
     }
 }
 
-fn module_names() -> io::Result<Vec<String>> {
+pub(super) fn module_names() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     let directory = match std::fs::read_dir("/sys/kernel/btf") {
         Ok(directory) => directory,

@@ -112,9 +112,9 @@ fn every_provider_reads_its_parts() {
             r#"Iter { name: "task", pin: Some("mine") }"#,
         ),
         ("profile:hz:99", "Profile(Hertz(99))"),
-        ("p:ms:0x10", "Profile(Nanoseconds(16000000))"),
-        ("interval:1s", "Interval(Nanoseconds(1000000000))"),
-        ("i:us:5", "Interval(Nanoseconds(5000))"),
+        ("p:ms:0x10", "Profile(Milliseconds(16))"),
+        ("interval:1s", "Interval(Microseconds(1000000))"),
+        ("i:us:5", "Interval(Microseconds(5))"),
         (
             "software:faults:100",
             r#"Software { event: "faults", count: 100 }"#,
