@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Help => cmd::say(USAGE),
         Command::Version => cmd::say(&format!("{VERSION}\n")),
         Command::Info => cmd::info::info(),
+        Command::Explain(code) => cmd::explain::page(&code),
         Command::List(list) => cmd::list::list(&list),
         Command::Fmt(script, output) => cmd::format::format(&script, output.as_deref()),
         Command::Compile(compile) => cmd::compile::compile(&compile),

@@ -17,6 +17,7 @@ pub mod codes;
 mod constants;
 mod dump;
 mod env;
+mod explain;
 mod import;
 mod join;
 mod lower;
@@ -36,6 +37,7 @@ mod verify;
 mod walk;
 
 pub use dump::dump;
+pub use explain::{explain, explained, nearest_code};
 pub use options::SemaOptions;
 pub use pipeline::analyze;
 pub use spell::spell;

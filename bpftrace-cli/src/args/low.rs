@@ -43,6 +43,7 @@ OPTIONS:
     -h, --help                show this help
     -V, --version             show the version
         --info                show what this machine has
+        --explain CODE        say what a kind of mistake means ('list': which there are)
 
 AHEAD-OF-TIME COMPILATION:
         --aot FILE            write an executable that runs without this program
@@ -74,6 +75,7 @@ pub(crate) struct Low {
     pub(crate) help: bool,
     pub(crate) version: bool,
     pub(crate) info: bool,
+    pub(crate) explain: Option<String>,
     pub(crate) list: bool,
     pub(crate) quiet: bool,
     pub(crate) verbose: bool,
@@ -167,6 +169,7 @@ impl Low {
                 "help" => self.help = true,
                 "version" => self.version = true,
                 "info" => self.info = true,
+                "explain" => self.explain = Some(text()?),
                 "list" => self.list = true,
                 "quiet" => self.quiet = true,
                 "verbose" => self.verbose = true,

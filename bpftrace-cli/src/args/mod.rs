@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Version,
     /// `--info`.
     Info,
+    /// `--explain CODE`.
+    Explain(String),
     /// `-l`.
     List(List),
     /// `--fmt`.
@@ -135,6 +137,9 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
     }
     if low.info {
         return Ok(Command::Info);
+    }
+    if let Some(code) = low.explain {
+        return Ok(Command::Explain(code));
     }
     if low.pid.is_some() && low.command.is_some() {
         return Err(UsageError::with_usage("USAGE: Cannot use both -c and -p."));

@@ -1,13 +1,14 @@
 //! One module a verb.
 
 pub(crate) mod compile;
+pub(crate) mod explain;
 pub(crate) mod format;
 pub(crate) mod info;
 pub(crate) mod list;
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, IsTerminal as _, Read as _, Write as _},
     process::ExitCode,
 };
 
@@ -75,6 +76,12 @@ pub(crate) fn reason(error: &io::Error) -> String {
     }
 }
 
+/// The code of the first error.
+fn code_of_first_error(shown: &[Diagnostic]) -> Option<&'static str> {
+    let first = shown.iter().find(|d| d.severity == Severity::Error)?;
+    Some(first.code.name())
+}
+
 /// Shows diagnostics on standard error, errors first. Returns whether there were errors.
 pub(crate) fn show(diagnostics: &[Diagnostic], sources: &SourceMap, warnings: bool) -> bool {
     let shown: Vec<Diagnostic> = diagnostics
@@ -89,6 +96,12 @@ pub(crate) fn show(diagnostics: &[Diagnostic], sources: &SourceMap, warnings: bo
     };
     if !shown.is_empty() {
         eprint!("{}", render_all(&shown, sources, color));
+    }
+    // Somebody who reads this can ask further.
+    if let Some(code) = code_of_first_error(&shown)
+        && io::stderr().is_terminal()
+    {
+        eprintln!("For what this means: bpftrace --explain {code}");
     }
     shown.iter().any(|d| d.severity == Severity::Error)
 }

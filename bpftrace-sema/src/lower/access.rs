@@ -214,6 +214,19 @@ impl Lowerer<'_, '_> {
     }
 
     fn no_fields(&mut self, span: Span, base: &Val, field: &node::Ident) -> Val {
+        if matches!(base.ty(), Ty::Ptr(pointee, _) if **pointee == Ty::Void)
+            && !self.s.types.has_kernel_types()
+        {
+            self.error(
+                codes::NO_TYPES,
+                span,
+                format!(
+                    "Can not access field '{}': that needs kernel BTF, and there is none",
+                    field.name
+                ),
+            );
+            return Val::unknown(span);
+        }
         let spelled = self.spell_val(base);
         self.error(
             codes::UNKNOWN_FIELD,

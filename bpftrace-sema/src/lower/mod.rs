@@ -523,6 +523,24 @@ impl Lowerer<'_, '_> {
         for (span, message) in found {
             self.warn(codes::UNUSED, span, message);
         }
+        // What is assigned something wrong has been reported.
+        let fine = !bpftrace_ast::diag::has_errors(&self.s.diags);
+        let unknown: Vec<Span> = self
+            .locals
+            .all()
+            .iter()
+            .filter(|local| local.state.ty.is_none() && local.used)
+            .filter(|local| local.n_assignments == 0 || fine)
+            .map(|local| local.span)
+            .collect();
+        for span in unknown {
+            self.error_hint(
+                codes::UNRESOLVED_TYPE,
+                span,
+                "Could not resolve the type of this variable",
+                "Assign something to it, or declare its type, for example: let $x : uint64;",
+            );
+        }
     }
 }
 
