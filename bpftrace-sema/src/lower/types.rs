@@ -171,7 +171,11 @@ impl Lowerer<'_, '_> {
             span,
             format!("Cannot resolve unknown type \"{name}\""),
         );
-        if let Some(near) = near {
+        if let Some(form) = crate::stdlib::forms(name).first() {
+            diag = diag.with_hint(format!(
+                "A bare name is a type here: write {form} for the value"
+            ));
+        } else if let Some(near) = near {
             diag = diag.with_hint(format!("Did you mean: {near}?"));
         } else if self.s.types.find_struct(name, false).is_some() {
             diag = diag.with_hint(format!("Did you mean: struct {name}?"));
