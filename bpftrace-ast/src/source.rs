@@ -30,13 +30,24 @@ pub struct Span {
     pub start: u32,
     /// Byte offset one past the last byte.
     pub end: u32,
+    /// Which expansion of a macro copied this place; `None` for what stands in a source as it is.
+    pub expansion: Option<ExpansionId>,
 }
+
+/// One expansion of a macro. What the numbers stand for is known to whoever expands macros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExpansionId(pub std::num::NonZeroU32);
 
 impl Span {
     /// The span of bytes `start..end` of `source`.
     pub fn new(source: SourceId, start: u32, end: u32) -> Self {
         debug_assert!(start <= end);
-        Self { source, start, end }
+        Self {
+            source,
+            start,
+            end,
+            expansion: None,
+        }
     }
 
     /// Number of bytes covered.
@@ -58,9 +69,8 @@ impl Span {
     pub fn to(self, last: Span) -> Span {
         debug_assert_eq!(self.source, last.source);
         Span {
-            source: self.source,
-            start: self.start,
             end: last.end.max(self.start),
+            ..self
         }
     }
 
@@ -69,6 +79,14 @@ impl Span {
     pub(crate) fn start_to(self, last: Span) -> Span {
         Span {
             end: last.end.clamp(self.start, self.end),
+            ..self
+        }
+    }
+
+    /// The same place in the source, whatever copied it.
+    pub fn as_written(self) -> Span {
+        Span {
+            expansion: None,
             ..self
         }
     }

@@ -379,6 +379,7 @@ fn manifest(
             max_strlen: u64::from(program.options.max_strlen),
             on_stack_limit: u64::from(program.options.on_stack_limit),
             unsafe_mode: program.options.unsafe_mode,
+            extra_warnings: program.options.extra_warnings,
         },
         config: program.config.clone(),
         probes: probes.into_iter().map(|(_, probe)| probe).collect(),

@@ -31,7 +31,7 @@ use targets::Found;
 use crate::error::LoadError;
 use crate::ffi::attach_type;
 use crate::host::{BtfEntry, Host};
-use crate::options::RunOptions;
+use crate::options::{RunOptions, Warnings};
 
 /// What binding has to know about this run.
 pub(crate) struct Invocation<'a> {
@@ -239,6 +239,14 @@ pub(crate) fn bind(
     warn_of_arguments(&manifest, &targets, &mut warnings);
     let entries = sizes::entries(&manifest, &settings, &targets, host)?;
 
+    if invocation.options.warnings == Warnings::Extra && !manifest.options.extra_warnings {
+        warnings.push(Warning {
+            text:
+                "The script was compiled without -k: look-ups and reads that fail are not reported."
+                    .to_owned(),
+            place: None,
+        });
+    }
     for index in &params.missing {
         warnings.push(Warning {
             text: format!("Positional parameter ${index} is empty or not provided. "),

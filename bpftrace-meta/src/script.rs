@@ -58,6 +58,8 @@ pub struct CompileOptionsMeta {
     pub on_stack_limit: u64,
     /// Whether unsafe functions were allowed.
     pub unsafe_mode: bool,
+    /// Whether look-ups in maps and reads of memory that fail are reported (`-k`).
+    pub extra_warnings: bool,
 }
 
 /// Everything the loader has to know about a script beside its BPF object.

@@ -85,6 +85,4 @@ pub enum HostValue {
     PageSize,
     /// Whether run-time warnings are reported (not with `--no-warnings`).
     WarningsOn,
-    /// Whether reads and map look-ups that fail are reported (`-k`).
-    ExtraWarningsOn,
 }

@@ -189,11 +189,19 @@ impl<'a> Dumper<'a> {
             StmtKind::AssignMap { map, key, value } => {
                 format!("{} = {}", self.entry(*map, key.as_ref()), self.expr(value))
             }
-            StmtKind::Aggregate { map, key, value } => {
-                let value = value
+            StmtKind::Aggregate {
+                map,
+                key,
+                value,
+                time,
+            } => {
+                let mut value = value
                     .as_ref()
                     .map(|value| self.expr(value))
                     .unwrap_or_default();
+                if let Some(time) = time {
+                    value.push_str(&format!(" at {}", self.expr(time)));
+                }
                 format!("{} <- {value}", self.entry(*map, key.as_ref()))
                     .trim_end()
                     .to_owned()
@@ -535,6 +543,9 @@ impl<'a> Dumper<'a> {
                     self.entry(*map, Some(key)),
                     self.local(*idx)
                 )
+            }
+            Call::StatsOf { map, key, part } => {
+                format!("{part:?} of {}", self.entry(*map, key.as_deref()))
             }
             Call::MapLen(map) => format!("len {}", self.map(*map)),
             Call::StackLen(a) => with("len", &[a]),

@@ -8,6 +8,8 @@ use bpftrace_meta::ParamKind;
 pub struct SemaOptions {
     /// Whether functions that change the system may be used.
     pub unsafe_mode: bool,
+    /// Whether the program is to report look-ups in maps and reads of memory that fail (`-k`).
+    pub extra_warnings: bool,
     /// Settings that win over the config block: key as in a config block (or as the environment
     /// variable is called, `BPFTRACE_MAX_STRLEN`), and value. Keys that only matter at run time are
     /// not looked at.
@@ -28,6 +30,7 @@ impl SemaOptions {
     pub fn safe() -> Self {
         Self {
             unsafe_mode: false,
+            extra_warnings: false,
             overrides: Vec::new(),
             params: Vec::new(),
             param_kinds: Vec::new(),

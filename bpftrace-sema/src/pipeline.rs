@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bpftrace_ast::diag::{Diagnostic, has_errors};
 use bpftrace_ast::node::{Item, Probe as AstProbe, Script};
-use bpftrace_ast::source::SourceMap;
+use bpftrace_ast::source::{SourceMap, Span};
 use bpftrace_meta::{HostValue, ProgramKind};
 
 use crate::cached::Cached;
@@ -236,7 +236,13 @@ fn without_repetitions(diags: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut seen = HashSet::new();
     diags
         .into_iter()
-        .filter(|diag| seen.insert((diag.code, diag.span, diag.message.clone())))
+        .filter(|diag| {
+            seen.insert((
+                diag.code,
+                diag.span.map(Span::as_written),
+                diag.message.clone(),
+            ))
+        })
         .collect()
 }
 
@@ -302,6 +308,7 @@ fn assemble(
         imported,
         tables,
         options,
+        expansions,
         ..
     } = session;
     TypedProgram {
@@ -318,10 +325,12 @@ fn assemble(
         config: settings.run,
         license: settings.license,
         requirements: Vec::new(),
+        expansions,
         options: CodeOptions {
             max_strlen: settings.max_strlen,
             on_stack_limit: settings.on_stack_limit,
             unsafe_mode: options.unsafe_mode,
+            extra_warnings: options.extra_warnings,
         },
     }
 }

@@ -53,6 +53,13 @@ pub(crate) fn find_requirements(program: &TypedProgram, sources: &SourceMap) -> 
                         expr.span,
                     );
                 }
+                ExprKind::Call(Call::StatsOf { .. }) => {
+                    need(
+                        Feature::MapLookupPercpuElem,
+                        "reading an aggregation",
+                        expr.span,
+                    );
+                }
                 ExprKind::Builtin(Builtin::Nsecs(Clock::Tai)) => {
                     need(Feature::KtimeTai, "nsecs(tai)", expr.span);
                 }

@@ -66,6 +66,20 @@ pub struct TypedProgram {
     pub options: CodeOptions,
     /// Kernel features the script cannot do without.
     pub requirements: Vec<Requirement>,
+    /// Calls of macros, by the number of their expansion less one.
+    pub expansions: Vec<Span>,
+}
+
+impl TypedProgram {
+    /// For a place inside macros: where each was called, innermost first.
+    #[must_use]
+    pub fn expanded_from(&self, place: Span) -> Vec<Span> {
+        let call_of = |span: &Span| {
+            let number = span.expansion?.0.get();
+            self.expansions.get(number as usize - 1).copied()
+        };
+        std::iter::successors(call_of(&place), call_of).collect()
+    }
 }
 
 /// Options that shape code.
@@ -77,6 +91,8 @@ pub struct CodeOptions {
     pub on_stack_limit: u32,
     /// Whether unsafe functions are allowed.
     pub unsafe_mode: bool,
+    /// Whether look-ups in maps and reads of memory that fail are reported as well (`-k`).
+    pub extra_warnings: bool,
 }
 
 /// A map of the script.
@@ -216,6 +232,8 @@ pub enum StmtKind {
         key: Option<Expr>,
         /// The number (of 64 bits); `None` for `count()`.
         value: Option<Expr>,
+        /// What time it is, for a time series that does not go by the clock (`BPFTRACE_DUMMY_TS_MAP`).
+        time: Option<Expr>,
     },
     /// `if`.
     If {
@@ -529,6 +547,17 @@ pub enum CastKind {
     Copy,
 }
 
+/// The numbers of a `stats` entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StatsPart {
+    /// How many values, `uint64`.
+    Count,
+    /// Their mean, of the signedness of the map.
+    Average,
+    /// Their total, of the signedness of the map.
+    Total,
+}
+
 /// Builtins without arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Builtin {
@@ -647,6 +676,15 @@ pub enum Call {
     Find(MapIdx, Box<Expr>, LocalIdx),
     /// `len(@m)`.
     MapLen(MapIdx),
+    /// A number of the merged entry of a `stats` map; 0 of a missing one.
+    StatsOf {
+        /// Map.
+        map: MapIdx,
+        /// Key of a keyed map.
+        key: Option<Box<Expr>>,
+        /// Which.
+        part: StatsPart,
+    },
     /// `len(stack)`.
     StackLen(Box<Expr>),
     /// `percpu_kaddr(symbol, cpu)`; the slot-less symbol is a `.ksyms` extern.

@@ -149,16 +149,21 @@ impl Verifier<'_> {
                 let def = &self.program.maps[map.0 as usize];
                 self.same(&format!("value of {}", def.name), &value.ty, &def.value)
             }
-            StmtKind::Aggregate { map, key, value } => {
+            StmtKind::Aggregate {
+                map,
+                key,
+                value,
+                time,
+            } => {
                 self.key(*map, key.as_ref())?;
                 let def = &self.program.maps[map.0 as usize];
                 require(matches!(def.value, Ty::Agg(_)), || {
                     format!("{} is no aggregation", def.name)
                 })?;
-                match value {
-                    Some(value) => self.wide(&value.ty),
-                    None => Ok(()),
-                }
+                value
+                    .iter()
+                    .chain(time)
+                    .try_for_each(|value| self.wide(&value.ty))
             }
             StmtKind::If { cond, .. } | StmtKind::While { cond, .. } => {
                 self.same("condition", &cond.ty, &Ty::Bool)
@@ -467,6 +472,7 @@ impl Verifier<'_> {
                 self.key(*map, Some(key))?;
                 self.same("find", self.local(*idx)?, &self.map_read(*map)?)
             }
+            Call::StatsOf { map, key, .. } => self.key(*map, key.as_deref()),
             Call::MapLen(map) => require(self.program.maps.len() > map.0 as usize, || {
                 format!("no map {map:?}")
             }),

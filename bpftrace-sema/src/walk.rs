@@ -37,9 +37,10 @@ fn stmt_children<'a>(stmt: &'a Stmt, out: &mut Vec<Node<'a>>) {
             out.extend(key.iter().map(Node::Expr));
             out.push(Node::Expr(value));
         }
-        StmtKind::Aggregate { key, value, .. } => {
-            out.extend(key.iter().map(Node::Expr));
-            out.extend(value.iter().map(Node::Expr));
+        StmtKind::Aggregate {
+            key, value, time, ..
+        } => {
+            out.extend(key.iter().chain(value).chain(time).map(Node::Expr));
         }
         StmtKind::If {
             cond,
@@ -141,6 +142,7 @@ fn call_children<'a>(call: &'a Call, out: &mut Vec<Node<'a>>) {
         Call::Ntop(a, b) => a.iter().chain([b]).map(|e| &**e).collect(),
         Call::Delete(_, key) | Call::PercpuKaddr(_, key) => key.iter().map(|e| &**e).collect(),
         Call::MapLen(_) => Vec::new(),
+        Call::StatsOf { key, .. } => key.iter().map(|key| &**key).collect(),
         Call::WriteUser(a, b, c) => vec![a, b, c],
     };
     out.extend(list.into_iter().map(Node::Expr));

@@ -119,6 +119,7 @@ fn sema_options(options: &Compile) -> SemaOptions {
     SemaOptions {
         unsafe_mode: run.unsafe_mode,
         params: run.params.clone(),
+        extra_warnings: run.warnings == Warnings::Extra,
         param_kinds: run.params.iter().map(kind).collect(),
         includes: options.includes.clone(),
         overrides: std::env::vars()

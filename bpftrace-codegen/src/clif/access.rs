@@ -136,7 +136,7 @@ impl FnCx<'_, '_> {
                 self.read_string(mem, dst, *n, address)
             }
             (_, mem) => {
-                self.read_bytes(mem, dst, u64::from(size), address);
+                self.read_bytes(mem, dst, u64::from(size), address)?;
                 Ok(())
             }
         }
@@ -168,7 +168,7 @@ impl FnCx<'_, '_> {
             _ => return self.internal("an object that is no struct or array"),
         };
         let address = self.scalar(expr)?;
-        self.read_bytes(mem, dst, size, address);
+        self.read_bytes(mem, dst, size, address)?;
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl FnCx<'_, '_> {
                 ty => {
                     let size = u64::from(self.size_of(ty)?);
                     let address = self.path_address(&at)?;
-                    self.read_bytes(at.mem, to, size, address);
+                    self.read_bytes(at.mem, to, size, address)?;
                 }
             }
         }
@@ -260,7 +260,7 @@ impl FnCx<'_, '_> {
             }
         }
         let address = self.path_address(&at)?;
-        self.read_bytes(at.mem, dst, size, address);
+        self.read_bytes(at.mem, dst, size, address)?;
         Ok(())
     }
 
@@ -587,27 +587,34 @@ impl FnCx<'_, '_> {
             }
             Mem::Kernel | Mem::User | Mem::Unknown => {
                 let word = self.temp_word();
-                self.read_bytes(mem, word, u64::from(ty.bytes()), address);
+                self.read_bytes(mem, word, u64::from(ty.bytes()), address)?;
                 Ok(self.load(ty, word, Access::Own))
             }
         }
     }
 
     /// Reads bytes into the program's own memory; zeros if that fails.
-    pub(super) fn read_bytes(&mut self, mem: Mem, dst: Addr, size: u64, address: Value) {
+    pub(super) fn read_bytes(&mut self, mem: Mem, dst: Addr, size: u64, address: Value) -> R<()> {
         let size_value = self.i64(size as i64);
-        self.read_bytes_dynamic(mem, dst, size_value, address);
+        self.read_bytes_dynamic(mem, dst, size_value, address)
     }
 
     /// The same with a number of bytes that the verifier can bound.
-    pub(super) fn read_bytes_dynamic(&mut self, mem: Mem, dst: Addr, size: Value, address: Value) {
+    pub(super) fn read_bytes_dynamic(
+        &mut self,
+        mem: Mem,
+        dst: Addr,
+        size: Value,
+        address: Value,
+    ) -> R<()> {
         let helper = match mem {
             Mem::User => Helper::ProbeReadUser,
             Mem::Unknown => Helper::ProbeRead,
             Mem::Kernel | Mem::Ctx | Mem::Btf | Mem::Bpf => Helper::ProbeReadKernel,
         };
         let dst = self.addr_value(dst);
-        self.call(helper, &[dst, size, address]);
+        let result = self.call(helper, &[dst, size, address]);
+        self.check_extra(helper, result)
     }
 
     /// A bit-field: the integer that holds it, shifted left and right.
@@ -659,7 +666,7 @@ impl FnCx<'_, '_> {
         let word = self.temp_word();
         self.store_imm(types::I64, 0, word);
         let size = self.symbol(Symbol::Patch(size), 0);
-        self.read_bytes_dynamic(path.mem, word, size, address);
+        self.read_bytes_dynamic(path.mem, word, size, address)?;
         let value = self.load(types::I64, word, Access::Own);
         let left = self.symbol(Symbol::Patch(left), 0);
         let right = self.symbol(Symbol::Patch(right), 0);

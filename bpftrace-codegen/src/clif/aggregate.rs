@@ -1,7 +1,7 @@
 //! Aggregations: cells that every CPU updates on its own, and their merged values.
 
 use bpftrace_meta::{AggKind, Feature, HostValue, TseriesAgg};
-use bpftrace_sema::{Expr, MapIdx, Ty};
+use bpftrace_sema::{Expr, MapIdx, StatsPart, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -21,6 +21,7 @@ impl FnCx<'_, '_> {
         map: MapIdx,
         key: Option<&Expr>,
         value: Option<&Expr>,
+        time: Option<&Expr>,
     ) -> R<()> {
         let Ty::Agg(agg) = self.map_value(map)? else {
             return self.internal("an aggregation in a map of plain values");
@@ -61,7 +62,13 @@ impl FnCx<'_, '_> {
                 count,
                 agg,
                 signed,
-            } => self.tseries(map, key, value, *interval, *count, *agg, *signed),
+            } => {
+                let now = match time {
+                    Some(time) => self.scalar(time)?,
+                    None => self.clock(bpftrace_sema::Clock::SwTai)?,
+                };
+                self.tseries(map, key, (now, value), *interval, *count, *agg, *signed)
+            }
         }
     }
 
@@ -167,13 +174,12 @@ impl FnCx<'_, '_> {
         &mut self,
         map: MapIdx,
         key: Option<&Expr>,
-        value: Value,
+        (now, value): (Value, Value),
         interval: u64,
         count: u64,
         agg: TseriesAgg,
         signed: bool,
     ) -> R<()> {
-        let now = self.clock(bpftrace_sema::Clock::SwTai)?;
         let (interval, count) = (
             self.i64(interval.max(1) as i64),
             self.i64(count.max(1) as i64),
@@ -244,6 +250,28 @@ impl FnCx<'_, '_> {
         self.call_shared(which, &[map, key])
     }
 
+    /// A number of the merged entry of a `stats` map.
+    pub(super) fn stats_of(
+        &mut self,
+        map: MapIdx,
+        key: Option<&Expr>,
+        part: StatsPart,
+    ) -> R<Value> {
+        let Ty::Agg(AggKind::Stats { signed }) = self.map_value(map)? else {
+            return self.internal("numbers of a map that has none");
+        };
+        let which = match part {
+            StatsPart::Count => Shared::MergeCount,
+            StatsPart::Average => Shared::MergeAvg { signed: *signed },
+            StatsPart::Total => Shared::MergeSum,
+        };
+        self.require_percpu_lookup();
+        let key = self.map_key(map, key, None)?;
+        let row = self.map_row(map)?;
+        let map = self.map_ptr(row);
+        self.call_shared(which, &[map, key.at])
+    }
+
     /// Visits the cells of all CPUs; `map` and `key` are the function's parameters.
     fn for_each_cpu(&mut self, visit: impl FnOnce(&mut Self, Addr) -> R<()>) -> R<()> {
         let (map, key) = (self.params[0], self.params[1]);
@@ -277,12 +305,13 @@ impl FnCx<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn merge_sum_body(&mut self) -> R<()> {
+    /// Adds up the numbers at an offset in the cells.
+    pub(super) fn merge_sum_body(&mut self, offset: u64) -> R<()> {
         let sum = self.b.declare_var(types::I64);
         let zero = self.i64(0);
         self.b.def_var(sum, zero);
         self.for_each_cpu(|cx, cell| {
-            let value = cx.load(types::I64, cell, Access::Shared);
+            let value = cx.load(types::I64, cell.at(offset), Access::Shared);
             let so_far = cx.b.use_var(sum);
             let so_far = cx.b.ins().iadd(so_far, value);
             cx.b.def_var(sum, so_far);

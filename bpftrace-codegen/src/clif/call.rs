@@ -36,6 +36,7 @@ impl FnCx<'_, '_> {
             Call::Delete(map, key) => self.delete(*map, key.as_deref(), false)?,
             Call::HasKey(map, key) => self.has_key(*map, key)?,
             Call::Find(map, key, local) => self.find(*map, key, *local)?,
+            Call::StatsOf { map, key, part } => self.stats_of(*map, key.as_deref(), *part)?,
             Call::MapLen(map) => self.map_len(*map)?,
             Call::StackLen(stack) => {
                 let at = match &stack.ty {
@@ -111,6 +112,20 @@ impl FnCx<'_, '_> {
 
     /// A function whose value lives in memory.
     pub(super) fn store_call(&mut self, call: &Call, ty: &Ty, dst: Addr, fill: Fill) -> R<()> {
+        // Elements of tuples stand at any address, and not every kind of memory can be written to in
+        // words there.
+        let by_words = match call {
+            Call::Usym(_) | Call::Ntop(..) | Call::Strftime(..) | Call::CgroupPath(..) => true,
+            Call::Buf { .. } => dst.alignment() < 4,
+            _ => false,
+        };
+        if by_words && dst.alignment() < 8 {
+            let size = self.size_of(ty)?;
+            let temp = self.temp(size);
+            self.store_call(call, ty, temp, fill)?;
+            self.copy(dst, temp, u64::from(size));
+            return Ok(());
+        }
         match call {
             Call::Str { addr, len } => self.str_call(addr, len.as_deref(), ty, dst, fill),
             Call::Buf { addr, len } => self.buf_call(addr, len.as_deref(), ty, dst),
@@ -187,12 +202,12 @@ impl FnCx<'_, '_> {
             Ty::Array(_, _, mem) | Ty::Struct(_, mem) | Ty::Ptr(_, mem) => {
                 let mem = *mem;
                 let value = self.scalar(address)?;
-                self.read_bytes(mem, dst, 6, value);
+                self.read_bytes(mem, dst, 6, value)?;
                 Ok(())
             }
             Ty::Str(size) if *size >= 6 => {
                 let (mem, value) = self.string_source(address)?;
-                self.read_bytes(mem, dst, 6, value);
+                self.read_bytes(mem, dst, 6, value)?;
                 Ok(())
             }
             Ty::MacAddr => self.store_expr(address, dst, Fill::Exact),
@@ -200,7 +215,7 @@ impl FnCx<'_, '_> {
                 let value = self.scalar(address)?;
                 let value = self.zext64(value);
                 let mem = self.default_mem();
-                self.read_bytes(mem, dst, 6, value);
+                self.read_bytes(mem, dst, 6, value)?;
                 Ok(())
             }
         }
@@ -262,11 +277,11 @@ impl FnCx<'_, '_> {
             Ty::Ptr(_, mem) | Ty::Array(_, _, mem) | Ty::Struct(_, mem) => {
                 let mem = *mem;
                 let value = self.scalar(from)?;
-                self.read_bytes(mem, src, u64::from(size), value);
+                self.read_bytes(mem, src, u64::from(size), value)?;
             }
             Ty::Str(_) | Ty::Buf(_) => {
                 let (mem, value) = self.string_source(from)?;
-                self.read_bytes(mem, src, u64::from(size), value);
+                self.read_bytes(mem, src, u64::from(size), value)?;
             }
             _ => return self.unsupported("`write_user` from a value of this type"),
         }

@@ -2,7 +2,7 @@
 //! loop bodies running as callbacks share with the probe's main function.
 
 use bpftrace_sema::{
-    Body, Call, Expr, ExprKind, LocalIdx, StepTarget, Stmt, StmtKind, Ty, UnrollCount,
+    BinaryOp, Body, Call, Expr, ExprKind, LocalIdx, StepTarget, Stmt, StmtKind, Ty, UnrollCount,
 };
 
 /// How a variable is used.
@@ -161,9 +161,12 @@ impl Walk {
                 self.exprs(key.as_ref());
                 self.expr(value);
             }
-            StmtKind::Aggregate { key, value, .. } => {
+            StmtKind::Aggregate {
+                key, value, time, ..
+            } => {
                 self.exprs(key.as_ref());
                 self.exprs(value.as_ref());
+                self.exprs(time.as_ref());
             }
             StmtKind::If {
                 cond,
@@ -324,6 +327,7 @@ pub(super) fn call_args(call: &Call) -> Vec<&Expr> {
         Call::Signal { signal, .. } => vec![signal],
         Call::Delete(_, key) => key.as_deref().into_iter().collect(),
         Call::MapLen(_) => Vec::new(),
+        Call::StatsOf { key, .. } => key.iter().map(|key| &**key).collect(),
         Call::PercpuKaddr(_, cpu) => cpu.as_deref().into_iter().collect(),
         Call::WriteUser(a, b, c) => vec![a, b, c],
     }
@@ -339,10 +343,24 @@ pub(super) fn is_pure(expr: &Expr) -> bool {
             | Call::Find(..)
             | Call::Signal { .. }
             | Call::Override(_)
+            | Call::Path(_)
             | Call::WriteUser(..),
         ) => false,
         kind => operands(kind).into_iter().all(is_pure),
     }
+}
+
+/// Whether evaluating an expression may send a warning to user space: a division by zero, or an index out
+/// of bounds.
+pub(super) fn may_warn(expr: &Expr) -> bool {
+    let here = match &expr.kind {
+        ExprKind::Binary(BinaryOp::Div | BinaryOp::Mod, _, divisor) => {
+            constant(divisor).is_none_or(|n| n == 0)
+        }
+        ExprKind::Index(_, index) => constant(index).is_none(),
+        _ => false,
+    };
+    here || operands(&expr.kind).into_iter().any(may_warn)
 }
 
 /// Whether the expression reads a variable.

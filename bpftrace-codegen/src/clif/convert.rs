@@ -89,7 +89,7 @@ impl FnCx<'_, '_> {
         let size = self.size_of(&operand.ty)?;
         let word = self.temp_word();
         self.store_imm(types::I64, 0, word);
-        self.read_bytes(mem, word, u64::from(size.min(8)), address);
+        self.read_bytes(mem, word, u64::from(size.min(8)), address)?;
         Ok(self.load(clif, word, Access::Own))
     }
 

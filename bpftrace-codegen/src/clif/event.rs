@@ -16,8 +16,9 @@ use super::place::{is_by_address, scalar_type};
 const JOIN_STRINGS: u32 = 16;
 const JOIN_STRING_SIZE: u32 = 1024;
 
-/// An argument that was evaluated before the record was there.
+/// An argument, perhaps evaluated before the record was there.
 enum Evaluated {
+    NotYet,
     Number(Value),
     Memory(Addr, Fill),
 }
@@ -58,20 +59,17 @@ impl FnCx<'_, '_> {
         };
         let (layouts, size) = self.arg_layouts(args)?;
         let meta = self.event_meta(kind, layouts.clone(), size, expanded_from);
-        if args.iter().all(capture::is_pure) {
-            return self.send_record(size, |cx, record| {
-                cx.store_event_number(meta, record);
-                for (arg, layout) in args.iter().zip(&layouts) {
-                    cx.store_expr(arg, record.at(u64::from(layout.offset)), Fill::Loose)?;
-                }
-                Ok(())
-            });
-        }
-        // What has side effects, or might leave the probe, comes before the record is reserved.
+        // What has side effects, or might leave the probe, comes before the record is reserved; and so do
+        // numbers that may come with a warning, as records arrive in the order of their reservation.
+        let warns = self.m.program.options.extra_warnings;
+        let all_first = warns || !args.iter().all(capture::is_pure);
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
-            let value = if scalar_type(&arg.ty).is_some() && !is_by_address(&arg.ty) {
+            let is_number = scalar_type(&arg.ty).is_some() && !is_by_address(&arg.ty);
+            let value = if is_number && (all_first || capture::may_warn(arg)) {
                 Evaluated::Number(self.scalar(arg)?)
+            } else if !all_first {
+                Evaluated::NotYet
             } else {
                 let size = self.size_of(&arg.ty)?;
                 let temp = self.temp(size);
@@ -85,6 +83,7 @@ impl FnCx<'_, '_> {
             for ((value, layout), arg) in values.into_iter().zip(&layouts).zip(args) {
                 let dst = record.at(u64::from(layout.offset));
                 match value {
+                    Evaluated::NotYet => cx.store_expr(arg, dst, Fill::Loose)?,
                     Evaluated::Number(number) => cx.store(number, dst),
                     Evaluated::Memory(src, fill) => {
                         cx.copy_value(&arg.ty, dst, Fill::Loose, src, fill)?;

@@ -257,10 +257,15 @@ impl<'p> FnCx<'_, 'p> {
         let key = self.map_key(map, key, None)?;
         if let Ty::Agg(agg) = &def.value {
             self.require_percpu_lookup();
+            if self.m.program.options.extra_warnings {
+                let found = self.lookup(map, key)?;
+                self.check_lookup(found)?;
+            }
             let value = self.merge_aggregate(map, agg, key.at)?;
             return Ok(self.resize_int(value, clif, false));
         }
         let found = self.lookup(map, key)?;
+        self.check_lookup(found)?;
         if is_by_address(ty) {
             let zeros = self.m.zeros(self.size_of(ty)?)?;
             return self.choose(found, types::I64, |_| Ok(found), |cx| Ok(cx.rodata(zeros)));
@@ -277,6 +282,7 @@ impl<'p> FnCx<'_, 'p> {
     pub(super) fn map_get_mem(&mut self, map: MapIdx, key: Option<&Expr>, ty: &Ty) -> R<Addr> {
         let key = self.map_key(map, key, None)?;
         let found = self.lookup(map, key)?;
+        self.check_lookup(found)?;
         let zeros = self.m.zeros(self.size_of(ty)?)?;
         let addr = self.choose(found, types::I64, |_| Ok(found), |cx| Ok(cx.rodata(zeros)))?;
         Ok(Addr::value(addr, 8))
@@ -397,8 +403,8 @@ impl<'p> FnCx<'_, 'p> {
         Ok(())
     }
 
-    /// `delete(@m, key)`: whether there was an entry. That there was none is worth a warning only if nobody
-    /// looks at the result.
+    /// `delete(@m, key)`: whether there was an entry. That there was none is worth a warning (with `-k`) only
+    /// if nobody looks at the result.
     pub(super) fn delete(&mut self, map: MapIdx, key: Option<&Expr>, discarded: bool) -> R<Value> {
         let row = self.map_row(map)?;
         if matches!(self.map_value(map)?, Ty::Agg(agg) if agg.is_bucketed()) {
@@ -409,7 +415,7 @@ impl<'p> FnCx<'_, 'p> {
         let result = self.call(Helper::MapDeleteElem, &[map_ptr, key.at]);
         self.forget_key(map, key)?;
         if discarded {
-            self.check_helper(Helper::MapDeleteElem, result)?;
+            self.check_extra(Helper::MapDeleteElem, result)?;
         }
         let result = self.resize_int(result, types::I32, true);
         Ok(self.is_zero(result))
@@ -481,7 +487,7 @@ impl<'p> FnCx<'_, 'p> {
             Ok(())
         })?;
         let counter = self.temp_word();
-        self.store_imm(types::I64, 0, counter);
+        self.hidden_zero(counter);
         let (map, callback, arg, flags) = (
             self.map_ptr(row),
             self.subprog_addr(index, 4),

@@ -131,6 +131,8 @@ pub(super) enum Shared {
     HistBucket,
     /// `(map, key) -> sum over all CPUs`.
     MergeSum,
+    /// `(map, key) -> sum over all CPUs of what is counted beside a total`.
+    MergeCount,
     /// `(map, key) -> mean over all CPUs`.
     MergeAvg { signed: bool },
     /// `(map, key) -> least value over all CPUs`.
@@ -387,8 +389,7 @@ impl<'p> Module<'p> {
         let ty = match value {
             HostValue::Feature(_)
             | HostValue::KernelFunction { .. }
-            | HostValue::WarningsOn
-            | HostValue::ExtraWarningsOn => Ty::Bool,
+            | HostValue::WarningsOn => Ty::Bool,
             _ => Ty::Int(bpftrace_sema::IntTy::U64),
         };
         self.add_slot(value.clone(), &ty)

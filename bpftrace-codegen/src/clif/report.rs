@@ -1,7 +1,9 @@
 //! Warnings of the running program, lost events, and the subprograms that all probes share.
 
 use bpftrace_ast::source::Span;
-use bpftrace_meta::{ArgLayout, EventKind, EventMeta, HelperFailure, RuntimeError, ValueLayout};
+use bpftrace_meta::{
+    ArgLayout, EventId, EventKind, EventMeta, HelperFailure, RuntimeError, SourceRange, ValueLayout,
+};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Value, types};
 
@@ -15,13 +17,13 @@ use super::program::Program;
 impl FnCx<'_, '_> {
     /// Tells user space about a mistake of the script at run time, if warnings are wanted.
     pub(super) fn runtime_error(&mut self, error: RuntimeError) -> R<()> {
-        let place = self.m.lines.range(self.span);
+        let (place, expanded_from) = self.where_from();
         let event = self.m.event(EventMeta {
             kind: EventKind::RuntimeError(error),
             args: Vec::new(),
             size: 8,
             place,
-            expanded_from: Vec::new(),
+            expanded_from,
         });
         let wanted = self.warnings_on()?;
         self.when(wanted, true, |cx| {
@@ -31,10 +33,18 @@ impl FnCx<'_, '_> {
         })
     }
 
-    /// Tells user space that a helper failed, if it did and warnings are wanted.
-    pub(super) fn check_helper(&mut self, helper: Helper, result: Value) -> R<()> {
+    /// The place of what is being compiled, and for a place inside macros, where each was expanded.
+    fn where_from(&mut self) -> (SourceRange, Vec<SourceRange>) {
         let place = self.m.lines.range(self.span);
-        let event = self.m.event(EventMeta {
+        let calls = self.m.program.expanded_from(self.span);
+        let calls = calls.into_iter().map(|call| self.m.lines.range(call));
+        (place, calls.collect())
+    }
+
+    /// The warning that a helper failed.
+    fn helper_failure(&mut self, helper: Helper) -> EventId {
+        let (place, expanded_from) = self.where_from();
+        self.m.event(EventMeta {
             kind: EventKind::RuntimeError(RuntimeError::HelperFailed(HelperFailure {
                 helper: helper.name().to_owned(),
             })),
@@ -47,8 +57,44 @@ impl FnCx<'_, '_> {
             }],
             size: 16,
             place,
-            expanded_from: Vec::new(),
-        });
+            expanded_from,
+        })
+    }
+
+    /// Whether such failures are reported (`-k`).
+    fn reports_extra(&self) -> bool {
+        self.m.program.options.extra_warnings
+    }
+
+    /// As [`Self::check_helper`], for failures that programs commonly put up with: reads of memory, and
+    /// deleting what is not there.
+    pub(super) fn check_extra(&mut self, helper: Helper, result: Value) -> R<()> {
+        if self.reports_extra() {
+            self.check_helper(helper, result)?;
+        }
+        Ok(())
+    }
+
+    /// Tells user space that a look-up in a map found nothing, if that is wanted.
+    pub(super) fn check_lookup(&mut self, found: Value) -> R<()> {
+        if !self.reports_extra() {
+            return Ok(());
+        }
+        let event = self.helper_failure(Helper::MapLookupElem);
+        let missing = self.is_zero(found);
+        self.when(missing, true, |cx| {
+            let wanted = cx.warnings_on()?;
+            cx.when(wanted, true, |cx| {
+                let (event, result) = (cx.i64(i64::from(event.0)), cx.i64(0));
+                cx.call_shared(Shared::Report1, &[event, result])?;
+                Ok(())
+            })
+        })
+    }
+
+    /// Tells user space that a helper failed, if it did and warnings are wanted.
+    pub(super) fn check_helper(&mut self, helper: Helper, result: Value) -> R<()> {
+        let event = self.helper_failure(helper);
         // Helpers of old kernels that the verifier calls directly leave the upper half undefined.
         let result = self.resize_int(result, types::I32, true);
         let failed = self.cmp_imm(IntCC::SignedLessThan, result, 0);
@@ -110,6 +156,7 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::HashKey => ("hash_key", 3),
         Shared::HistBucket => ("hist_bucket", 2),
         Shared::MergeSum => ("merge_sum", 2),
+        Shared::MergeCount => ("merge_count", 2),
         Shared::MergeAvg { signed: false } => ("merge_avg", 2),
         Shared::MergeAvg { signed: true } => ("merge_avg_signed", 2),
         Shared::MergeMin { signed: false } => ("merge_min", 2),
@@ -133,7 +180,8 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::Report1 => cx.report_body(true),
         Shared::HashKey => cx.hash_key_body(),
         Shared::HistBucket => cx.hist_bucket_body(),
-        Shared::MergeSum => cx.merge_sum_body(),
+        Shared::MergeSum => cx.merge_sum_body(0),
+        Shared::MergeCount => cx.merge_sum_body(8),
         Shared::MergeAvg { signed } => cx.merge_avg_body(signed),
         Shared::MergeMin { signed } => cx.merge_extreme_body(signed, false),
         Shared::MergeMax { signed } => cx.merge_extreme_body(signed, true),

@@ -68,8 +68,13 @@ impl FnCx<'_, '_> {
             StmtKind::AssignMap { map, key, value } => {
                 self.assign_map(*map, key.as_ref(), value)?;
             }
-            StmtKind::Aggregate { map, key, value } => {
-                self.aggregate(*map, key.as_ref(), value.as_ref())?;
+            StmtKind::Aggregate {
+                map,
+                key,
+                value,
+                time,
+            } => {
+                self.aggregate(*map, key.as_ref(), value.as_ref(), time.as_ref())?;
             }
             StmtKind::If {
                 cond,

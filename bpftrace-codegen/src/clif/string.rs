@@ -94,6 +94,7 @@ impl FnCx<'_, '_> {
         }
         let (to, count) = (self.addr_value(dst), self.i64(i64::from(size)));
         let length = self.call(Self::string_helper(mem), &[to, count, address]);
+        self.check_extra(Self::string_helper(mem), length)?;
         self.finish_string(mem, dst, size, address, length)
     }
 
@@ -116,7 +117,7 @@ impl FnCx<'_, '_> {
         self.brif(full, again, clear);
         self.enter(again);
         let from = self.add_imm(address, i64::from(size) - 1);
-        self.read_bytes(mem, last, 1, from);
+        self.read_bytes(mem, last, 1, from)?;
         self.jump(after, &[]);
         self.enter(clear);
         self.store_imm(types::I8, 0, last);
@@ -163,7 +164,8 @@ impl FnCx<'_, '_> {
                 return self.read_string(mem, dst, capacity, address);
             }
             let (to, count) = (self.addr_value(dst), self.i64(i64::from(size)));
-            self.call(Self::string_helper(mem), &[to, count, address]);
+            let length = self.call(Self::string_helper(mem), &[to, count, address]);
+            self.check_extra(Self::string_helper(mem), length)?;
             self.store_imm(types::I8, 0, dst.at(u64::from(capacity) - 1));
             return Ok(());
         }
@@ -176,6 +178,7 @@ impl FnCx<'_, '_> {
         let size = self.at_most(length, i64::from(capacity));
         let to = self.addr_value(dst);
         let length = self.call(Self::string_helper(mem), &[to, size, address]);
+        self.check_extra(Self::string_helper(mem), length)?;
         self.finish_string(mem, dst, capacity, address, length)
     }
 
@@ -245,7 +248,7 @@ impl FnCx<'_, '_> {
             let size = known.clamp(0, i64::from(capacity)) as u32;
             self.store_imm(types::I32, i64::from(size), dst);
             if size > 0 {
-                self.read_bytes(mem, data, u64::from(size), address);
+                self.read_bytes(mem, data, u64::from(size), address)?;
             }
             if size < capacity {
                 self.zero(data.at(u64::from(size)), u64::from(capacity - size));
@@ -259,7 +262,7 @@ impl FnCx<'_, '_> {
         let size = self.at_most(length, i64::from(capacity));
         let stored = self.resize_int(size, types::I32, false);
         self.store(stored, dst);
-        self.read_bytes_dynamic(mem, data, size, address);
+        self.read_bytes_dynamic(mem, data, size, address)?;
         Ok(())
     }
 
@@ -279,7 +282,7 @@ impl FnCx<'_, '_> {
         self.store_imm(types::I64, 0, byte);
         self.when(inside, false, |cx| {
             let from = cx.b.ins().iadd(start, index);
-            cx.read_bytes(Mem::Bpf, byte, 1, from);
+            cx.read_bytes(Mem::Bpf, byte, 1, from)?;
             Ok(())
         })?;
         Ok(self.load(types::I8, byte, Access::Own))

@@ -79,7 +79,6 @@ fn value(
         }
         HostValue::PageSize => host.page_size(),
         HostValue::WarningsOn => u64::from(options.warnings != Warnings::Off),
-        HostValue::ExtraWarningsOn => u64::from(options.warnings == Warnings::Extra),
     };
     Ok(Bound::Number(number))
 }

@@ -50,6 +50,7 @@ fn manifest() -> Manifest {
             max_strlen: 1024,
             on_stack_limit: 32,
             unsafe_mode: false,
+            extra_warnings: false,
         },
         config: RunConfig::default(),
         probes: Vec::new(),
@@ -392,7 +393,6 @@ fn slots_get_facts_about_machine_and_invocation() {
         (HostValue::Feature(Feature::Loop), 1),
         (HostValue::Feature(Feature::KprobeMulti), 0),
         (HostValue::WarningsOn, 1),
-        (HostValue::ExtraWarningsOn, 0),
     ];
     let script = slots(
         &values

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus};
 
 use bpftrace_meta::{
     ArgLayout, EventKind, EventMeta, MapId, RuntimeError, SourceRange, ValueLayout,
@@ -185,15 +186,27 @@ pub(crate) fn read_file(path: &[u8], limit: u64, out: &mut Vec<u8>) -> io::Resul
     Ok(())
 }
 
-/// Appends what a shell command writes to its standard output.
-pub(crate) fn run_shell(command: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    let output = Command::new("sh")
+/// Appends what a shell command writes, to standard output or standard error; gives how it ended.
+pub(crate) fn run_shell(command: &[u8], out: &mut Vec<u8>) -> io::Result<ExitStatus> {
+    let (mut output, end) = io::pipe()?;
+    let mut child = Command::new("sh")
         .arg("-c")
         .arg(std::ffi::OsStr::from_bytes(command))
-        .stderr(Stdio::inherit())
-        .output()?;
-    out.extend_from_slice(&output.stdout);
-    Ok(())
+        .stdout(end.try_clone()?)
+        .stderr(end)
+        .spawn()?;
+    output.read_to_end(out)?;
+    child.wait()
+}
+
+/// What there is to say about a shell command that failed.
+pub(crate) fn shell_failure(status: ExitStatus) -> Option<String> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(format!("command exited with code {code}")),
+        (None, Some(signal)) => Some(format!("command was killed by signal {signal}")),
+        (None, None) => Some("command did not end normally".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -224,6 +237,20 @@ mod tests {
         ] {
             assert_eq!(helper_message(helper, retcode), expected);
         }
+    }
+
+    #[test]
+    fn all_that_a_command_writes_is_output_and_its_failure_is_told() {
+        let run = |command: &str| {
+            let mut out = Vec::new();
+            let status = run_shell(command.as_bytes(), &mut out).expect("runs");
+            (String::from_utf8(out).expect("text"), shell_failure(status))
+        };
+        assert_eq!(run("echo a; echo b >&2"), ("a\nb\n".to_owned(), None));
+        let failed = "command exited with code 3".to_owned();
+        assert_eq!(run("echo a; exit 3"), ("a\n".to_owned(), Some(failed)));
+        let killed = "command was killed by signal 9".to_owned();
+        assert_eq!(run("kill -9 $$"), (String::new(), Some(killed)));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use bpftrace_meta::{
 };
 
 use super::events::{
-    Event, Kind, helper_message, read_file, read_integer, reason, run_shell, write_joined,
+    Event, Kind, helper_message, read_file, read_integer, reason, run_shell, shell_failure,
+    write_joined,
 };
 use super::map_reader::MapReader;
 use super::maps::{MapBody, MapKind, PrintArgs, ScriptMap};
@@ -254,7 +255,15 @@ impl Printer {
                 sink.flush()?;
                 let mut output = Vec::new();
                 match run_shell(text, &mut output) {
-                    Ok(()) => sink.output(OutputKind::System, &output)?,
+                    Ok(status) => {
+                        let failure = shell_failure(status);
+                        if failure.is_none() || !output.is_empty() {
+                            sink.output(OutputKind::System, &output)?;
+                        }
+                        if let Some(failure) = failure {
+                            sink.error(&failure)?;
+                        }
+                    }
                     Err(error) => {
                         sink.error(&format!("failed to run a shell ({})", reason(&error)))?;
                     }

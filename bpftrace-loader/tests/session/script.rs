@@ -62,6 +62,7 @@ impl ScriptBuilder {
                 max_strlen: 1024,
                 on_stack_limit: 32,
                 unsafe_mode: false,
+                extra_warnings: false,
             },
             config: RunConfig::default(),
             probes: Vec::new(),

@@ -19,6 +19,35 @@ pub(super) fn is_aggregation(name: &str) -> bool {
     )
 }
 
+/// What is wrong with two aggregations of one kind in one map.
+fn different_shape(old: &AggTy, new: &AggTy) -> Option<&'static str> {
+    match (old, new) {
+        (AggTy::Hist { .. }, AggTy::Hist { .. }) if old != new => {
+            Some("Different bits in a single hist unsupported")
+        }
+        (AggTy::Lhist { .. }, AggTy::Lhist { .. }) if old != new => {
+            Some("Different lhist bounds in a single map unsupported")
+        }
+        (
+            AggTy::Tseries {
+                interval,
+                count,
+                agg,
+                ..
+            },
+            AggTy::Tseries {
+                interval: interval_2,
+                count: count_2,
+                agg: agg_2,
+                ..
+            },
+        ) if (interval, count, agg) != (interval_2, count_2, agg_2) => {
+            Some("Different tseries bounds in a single map unsupported")
+        }
+        _ => None,
+    }
+}
+
 impl Lowerer<'_, '_> {
     /// `@m = count()` and the like.
     pub(super) fn aggregate(
@@ -65,9 +94,36 @@ impl Lowerer<'_, '_> {
         };
         let wide = if signed { IntTy::I64 } else { IntTy::U64 };
         let value = value.map(|val| self.int_of(val, wide));
+        let time = match merged {
+            Some(Ty::Agg(AggTy::Tseries { .. })) => self.time_of_series(call_span),
+            _ => None,
+        };
         let Ok(key) = key else { return };
         let map = self.map_number(name);
-        out.push(stmt(span, StmtKind::Aggregate { map, key, value }));
+        let kind = StmtKind::Aggregate {
+            map,
+            key,
+            value,
+            time,
+        };
+        out.push(stmt(span, kind));
+    }
+
+    /// The time that time series go by if not by the clock.
+    fn time_of_series(&mut self, span: Span) -> Option<Expr> {
+        let name = self.s.settings.time_map.clone()?;
+        let time = self.expr(&node::Expr {
+            span,
+            kind: Ast::Map(name),
+        });
+        if !time.known {
+            return None;
+        }
+        if self.as_int(&time).is_none() {
+            self.wrong_kind(&time, "BPFTRACE_DUMMY_TS_MAP has to be a map of integers");
+            return None;
+        }
+        Some(self.int_of(time, IntTy::U64))
     }
 
     /// Takes over the aggregation of a map. Literals have no signedness of their own here either.
@@ -84,6 +140,10 @@ impl Lowerer<'_, '_> {
         match &state.value.ty {
             Some(Ty::Agg(old)) => {
                 let same_kind = std::mem::discriminant(old) == std::mem::discriminant(agg);
+                if let Some(message) = different_shape(old, agg) {
+                    self.error(codes::MAP_VALUE, span, message);
+                    return false;
+                }
                 if same_kind && is_signed(old) != is_signed(agg) {
                     // A literal follows what is there; what is there follows if it came of literals.
                     let adopts = range.is_some_and(|(min, _)| min >= 0) && !is_signed(old);
@@ -222,7 +282,8 @@ impl Lowerer<'_, '_> {
             ))
         } else if !(1..=1_000_000).contains(&count) {
             Some(format!(
-                "tseries() num_intervals must be 1 to 1000000 ({count} provided)"
+                "tseries() num_intervals must be {} ({count} provided)",
+                if count < 1 { ">= 1" } else { "<= 1000000" }
             ))
         } else {
             None
@@ -468,7 +529,15 @@ impl Lowerer<'_, '_> {
                 Ty::Int(IntTy::I64),
                 Call::StackLen(Box::new(val.expr)),
             ),
-            _ => self.wrong_kind(&val, "len() expects a map or stack to be provided"),
+            _ => {
+                let kind = self.kind_word(&val);
+                self.error(
+                    codes::ARGUMENT_KIND,
+                    val.span(),
+                    format!("call to len() expects a map, ustack, or kstack ({kind} provided)"),
+                );
+                Val::unknown(span)
+            }
         }
     }
 }

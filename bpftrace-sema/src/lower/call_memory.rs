@@ -401,11 +401,11 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         }
         match val.ty() {
-            Ty::Array(..) | Ty::Str(_) if self.s.imported.table.size(val.ty()) != 6 => {
+            Ty::Array(..) | Ty::Str(_) if self.s.imported.table.size(val.ty()) < 6 => {
                 self.error(
                     codes::ARGUMENT_KIND,
                     span,
-                    "macaddr() argument must be 6 bytes in size",
+                    "macaddr() argument must be at least 6 bytes in size",
                 );
                 return Val::unknown(span);
             }
@@ -460,9 +460,7 @@ impl Lowerer<'_, '_> {
                 self.error(
                     codes::ARGUMENT_KIND,
                     span,
-                    format!(
-                        "pton() expects an string argument of an IPv4/IPv6 address, got {text}"
-                    ),
+                    format!("pton() expects a valid IPv4/IPv6 address, got {text}"),
                 );
                 return Val::unknown(span);
             }

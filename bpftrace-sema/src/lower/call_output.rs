@@ -7,7 +7,7 @@ use bpftrace_meta::{Conversion, FormatPiece, FormatSpec, Length};
 use super::{Lowerer, Val, stmt};
 use crate::builtin::Func;
 use crate::env::KeyState;
-use crate::{AggTy, Event, Expr, ExprKind, IntTy, Mem, StmtKind, Ty, codes};
+use crate::{AggTy, Call, Event, Expr, ExprKind, IntTy, Mem, StatsPart, StmtKind, Ty, codes};
 
 /// Arguments of `bpf_trace_printk`.
 const MAX_DEBUG_ARGS: usize = 3;
@@ -83,6 +83,7 @@ impl Lowerer<'_, '_> {
         if !val.known {
             return Val::unknown(span);
         }
+        let val = self.stats_as_record(val);
         if let Ty::Agg(agg) = val.ty() {
             let bucketed = agg.is_bucketed();
             let spelled = crate::spell::spell_agg(agg);
@@ -108,6 +109,36 @@ impl Lowerer<'_, '_> {
         }
         let arg = self.stored(val).expr;
         self.event(span, Event::PrintValue, vec![arg])
+    }
+
+    /// An entry of a `stats` map as a record of its numbers, which is how it prints. Other values stay
+    /// what they are.
+    pub(super) fn stats_as_record(&mut self, val: Val) -> Val {
+        let (Ty::Agg(AggTy::Stats { signed }), ExprKind::MapGet { map, key }) =
+            (val.ty(), &val.expr.kind)
+        else {
+            return val;
+        };
+        let wide = if *signed { IntTy::I64 } else { IntTy::U64 };
+        let (mut fields, mut numbers) = (Vec::new(), Vec::new());
+        for (name, part, int) in [
+            ("count", StatsPart::Count, IntTy::U64),
+            ("average", StatsPart::Average, wide),
+            ("total", StatsPart::Total, wide),
+        ] {
+            fields.push((name.to_owned(), Ty::Int(int)));
+            numbers.push(Expr {
+                ty: Ty::Int(int),
+                span: val.span(),
+                kind: ExprKind::Call(Call::StatsOf {
+                    map: *map,
+                    key: key.clone(),
+                    part,
+                }),
+            });
+        }
+        let ty = Ty::Record(fields.into());
+        Val::new(ty, val.span(), ExprKind::Tuple(numbers))
     }
 
     /// `args` as a record of all arguments.
@@ -347,7 +378,7 @@ impl Lowerer<'_, '_> {
                 self.error(
                     codes::ARGUMENT_KIND,
                     other.span(),
-                    format!("{name}() expects a map to be provided"),
+                    format!("{name}() expects a map argument"),
                 );
                 None
             }

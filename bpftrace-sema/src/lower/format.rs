@@ -243,6 +243,11 @@ impl Lowerer<'_, '_> {
         if !val.known {
             return None;
         }
+        let val = if is_text {
+            self.stats_as_record(val)
+        } else {
+            val
+        };
         if let Some(message) = self.not_printable(&val) {
             self.error(codes::FORMAT, val.span(), message);
             return None;

@@ -86,6 +86,7 @@ impl Lowerer<'_, '_> {
         let mut rewriter = Rewriter {
             suffix,
             hygienic: true,
+            expansion: self.s.expansion(span),
             ..Rewriter::default()
         };
         for (param, arg) in definition.params.iter().zip(args) {

@@ -32,7 +32,7 @@ use std::collections::HashMap;
 
 use bpftrace_ast::diag::{Code, Diagnostic};
 use bpftrace_ast::node;
-use bpftrace_ast::source::Span;
+use bpftrace_ast::source::{ExpansionId, Span};
 use bpftrace_meta::{HostValue, NamedParam};
 
 use crate::cdef::{Asker, CDefs};
@@ -77,6 +77,10 @@ pub(crate) struct Session<'a> {
     pub(crate) n_expanded: usize,
     /// Structs made of the arguments of tracepoints and functions.
     args_structs: HashMap<String, Result<StructId, String>>,
+    /// Calls of macros that were expanded, by the number of the expansion less one; the same in all
+    /// rounds.
+    pub(crate) expansions: Vec<Span>,
+    expansion_numbers: HashMap<Span, ExpansionId>,
 }
 
 /// Things of the program that have numbers; made anew in each round.
@@ -144,6 +148,8 @@ impl<'a> Session<'a> {
             c_exprs: HashMap::new(),
             n_expanded: 0,
             args_structs: HashMap::new(),
+            expansions: Vec::new(),
+            expansion_numbers: HashMap::new(),
         }
     }
 
@@ -165,6 +171,18 @@ impl<'a> Session<'a> {
                 missing.join(", ")
             )
         })
+    }
+
+    /// The number of the expansion of the call of a macro at `call`.
+    fn expansion(&mut self, call: Span) -> Option<ExpansionId> {
+        if let Some(&known) = self.expansion_numbers.get(&call) {
+            return Some(known);
+        }
+        self.expansions.push(call);
+        let number = u32::try_from(self.expansions.len()).ok()?;
+        let id = ExpansionId(std::num::NonZeroU32::new(number)?);
+        self.expansion_numbers.insert(call, id);
+        Some(id)
     }
 }
 

@@ -251,10 +251,28 @@ impl Lowerer<'_, '_> {
             Op::Shl | Op::Shr => a.signed && !(a_range.is_some() && b_range.is_none() && !b.signed),
             _ => operands_signed(a, a_range, b, b_range),
         };
-        if matches!(op, Op::Div | Op::Mod) && operands_signed(a, a_range, b, b_range) {
+        // Literals have the signedness of what they meet. Operands of one type are taken to be meant.
+        let (a_met, b_met) = match (a_range.is_some(), b_range.is_some()) {
+            (true, false) => (
+                IntTy {
+                    signed: b.signed,
+                    ..a
+                },
+                b,
+            ),
+            (false, true) => (
+                a,
+                IntTy {
+                    signed: a.signed,
+                    ..b
+                },
+            ),
+            _ => (a, b),
+        };
+        if matches!(op, Op::Div | Op::Mod) && a_met != b_met && (a_met.signed || b_met.signed) {
             self.warn(
                 codes::SIGNED_DIVISION,
-                op_span,
+                span,
                 format!(
                     "signed operands for '{}' can lead to undefined behavior (cast to unsigned to \
                      silence warning)",

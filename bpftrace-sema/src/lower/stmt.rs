@@ -196,6 +196,21 @@ impl Lowerer<'_, '_> {
             self.aggregate(span, target, value.span, call, out);
             return;
         }
+        if let (Place::Map(_) | Place::MapAccess(_), Ast::Block(block)) = (target, &value.kind)
+            && let Some(value) = &block.value
+            && ends_in_aggregation(value)
+        {
+            if !self.descend(block.span) {
+                return;
+            }
+            self.open_scope();
+            let mut stmts = self.stmts(&block.stmts);
+            self.assign(span, target, value, &mut stmts);
+            self.close_scope();
+            self.depth -= 1;
+            out.push(stmt(block.span, StmtKind::Block(stmts)));
+            return;
+        }
         let val = self.expr(value);
         self.assign_val(span, target, val, out);
     }
@@ -321,6 +336,15 @@ impl Lowerer<'_, '_> {
     pub(super) fn block_value(&mut self, block: &node::Block) -> Val {
         let (stmts, val) = self.block_parts(block);
         wrap(block.span, stmts, val)
+    }
+}
+
+/// Whether the value of an expression, perhaps behind the statements of a block, is an aggregation.
+fn ends_in_aggregation(expr: &node::Expr) -> bool {
+    match &expr.kind {
+        Ast::Call(call) => super::call_map::is_aggregation(&call.name.name),
+        Ast::Block(block) => block.value.as_deref().is_some_and(ends_in_aggregation),
+        _ => false,
     }
 }
 

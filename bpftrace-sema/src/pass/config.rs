@@ -28,6 +28,9 @@ pub(crate) struct Settings {
     pub(crate) typeinfo: Unstable,
     /// `unstable_dw_ustack`.
     pub(crate) dw_ustack: Unstable,
+    /// Scalar map, without its `@`, in which the script keeps the time (nanoseconds) that time series go
+    /// by (`BPFTRACE_DUMMY_TS_MAP`); `None`: the clock. Makes what a series shows repeatable.
+    pub(crate) time_map: Option<String>,
 }
 
 /// A value of a setting, for scripts to read.
@@ -99,7 +102,13 @@ const RENAMED: &[(&str, &str)] = &[
 ];
 
 /// Variables of the environment that a config block cannot set.
-const ENVIRONMENT_ONLY: &[&str] = &["btf", "kernel_build", "kernel_source", "vmlinux"];
+const ENVIRONMENT_ONLY: &[&str] = &[
+    "btf",
+    "dummy_ts_map",
+    "kernel_build",
+    "kernel_source",
+    "vmlinux",
+];
 
 /// Code that handles single values cannot be larger than this.
 const MAX_STRLEN_LIMIT: u64 = 1 << 20;
@@ -120,6 +129,7 @@ pub(crate) fn read_config(
         tseries: Unstable::Warn,
         typeinfo: Unstable::Error,
         dw_ustack: Unstable::Warn,
+        time_map: None,
     };
     for entry in block.iter().flat_map(|config| &config.entries) {
         read_entry(entry, &mut settings, diags);
@@ -129,7 +139,12 @@ pub(crate) fn read_config(
         // What only matters at run time is read again on the target.
         let shapes_code = matches!(
             key.as_str(),
-            "max_strlen" | "on_stack_limit" | "stack_mode" | "license" | "max_bpf_progs"
+            "max_strlen"
+                | "on_stack_limit"
+                | "stack_mode"
+                | "license"
+                | "max_bpf_progs"
+                | "dummy_ts_map"
         ) || key.starts_with("unstable_");
         if shapes_code && let Err(message) = set(&mut settings, &key, &Word::Text(value)) {
             diags.push(Diagnostic::new(
@@ -370,6 +385,9 @@ fn set(settings: &mut Settings, key: &str, word: &Word<'_>) -> Result<(), String
             })?;
         }
         "str_trunc_trailer" => run.str_trunc_trailer = Some(word.text()),
+        "dummy_ts_map" => {
+            settings.time_map = Some(word.text().trim_start_matches('@').to_owned());
+        }
         "use_blazesym" => {
             word.boolean(key)?;
         }

@@ -8,7 +8,7 @@ use bpftrace_ast::node::{
     Arg, Block, Call, Else, Expr, ExprKind, ForOver, Ident, If, MapAccess, Place, RecordField,
     Stmt, StmtKind, TypeOrExpr, TypeSpec, TypeSpecKind,
 };
-use bpftrace_ast::source::Span;
+use bpftrace_ast::source::{ExpansionId, Span};
 
 use crate::codes;
 
@@ -38,6 +38,8 @@ pub(crate) struct Rewriter {
     pub(crate) suffix: String,
     /// Whether maps that are not parameters are mistakes.
     pub(crate) hygienic: bool,
+    /// All places belong to this expansion.
+    pub(crate) expansion: Option<ExpansionId>,
     /// All places become this one.
     pub(crate) place: Option<Span>,
     /// Mistakes found on the way.
@@ -57,7 +59,10 @@ impl Rewriter {
     }
 
     fn span(&self, span: Span) -> Span {
-        self.place.unwrap_or(span)
+        self.place.unwrap_or(Span {
+            expansion: self.expansion.or(span.expansion),
+            ..span
+        })
     }
 
     fn variable(&mut self, name: &str) -> String {

@@ -68,6 +68,7 @@ fn manifest() -> Manifest {
             max_strlen: 64,
             on_stack_limit: 32,
             unsafe_mode: true,
+            extra_warnings: false,
         },
         config: RunConfig::default(),
         probes: Vec::new(),
