@@ -14,6 +14,7 @@ mod link;
 mod log;
 mod map;
 mod object;
+mod packets;
 mod perf;
 mod prog;
 mod ring;
@@ -26,6 +27,7 @@ pub(crate) use link::{Link, TracingTarget, UprobeMulti};
 pub(crate) use log::{capture_log, take_log};
 pub(crate) use map::{MapHandle, hash_map_takes_keys_of};
 pub(crate) use object::{OpenObject, PreparedObject, ProgramParts};
+pub(crate) use packets::PacketBuffer;
 pub(crate) use perf::{PerfEvent, PerfSpec};
 pub(crate) use prog::{
     Insn, LoadFailure, LoadRequest, Program, ProgramType, attach_type, helper_exists, load_program,

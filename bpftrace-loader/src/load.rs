@@ -5,7 +5,9 @@ mod verifier;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use bpftrace_meta::{MapRole, MapValue, ProgramKind, USDT_MAX_ARGS};
+use bpftrace_meta::{
+    EventKind, Manifest, MapRole, MapValue, ProgramKind, RuntimeError, SourceRange, USDT_MAX_ARGS,
+};
 
 use crate::bind::{Bound, Place, ProgramPlan};
 use crate::error::{LoadError, describe_errno};
@@ -368,6 +370,22 @@ fn explain(
     }
     let mut error = LoadError::host(message);
     let complaint = verifier::complaint(&failure.log);
+    if let Some(complaint) = &complaint
+        && let Some(helper) = complaint.refused_helper()
+    {
+        let error = LoadError::host(format!("helper {helper} not allowed in probe"));
+        let place = call_of(helper, &bound.manifest)
+            .or_else(|| complaint.place(&bound.manifest.source))
+            .unwrap_or(probe.place);
+        let error = error.at(place, &bound.manifest.source).note(format!(
+            "Loading {name}, the kernel said: {}",
+            complaint.reason
+        ));
+        return match options.verbose {
+            true => error.note(format!("Kernel error log:\n{}", failure.log)),
+            false => error,
+        };
+    }
     let place = complaint
         .as_ref()
         .and_then(|complaint| complaint.place(&bound.manifest.source))
@@ -395,4 +413,19 @@ fn explain(
         ));
     }
     error
+}
+
+/// The only call of a helper in the script, where the manifest tells: it has the places of calls whose
+/// failure is reported.
+fn call_of(helper: &str, manifest: &Manifest) -> Option<SourceRange> {
+    let mut calls = manifest.events.iter().filter(|event| match &event.kind {
+        EventKind::RuntimeError(RuntimeError::HelperFailed(failure)) => {
+            helper.strip_prefix("bpf_") == Some(failure.helper.as_str())
+        }
+        _ => false,
+    });
+    calls
+        .next()
+        .filter(|_| calls.next().is_none())
+        .map(|event| event.place)
 }

@@ -14,7 +14,7 @@ use crate::attach::{self, Attached};
 use crate::bind::{Invocation, Place, Warning};
 use crate::cmd::Traced;
 use crate::error::LoadError;
-use crate::ffi::{Epoll, Flow, MapHandle, RingBuffer, SignalPipe, reset_signal};
+use crate::ffi::{Epoll, Flow, MapHandle, PacketBuffer, RingBuffer, SignalPipe, reset_signal};
 use crate::host::Host;
 use crate::load::Loaded;
 use crate::options::{Mode, RunOptions};
@@ -32,6 +32,7 @@ const HASH_SIZE: usize = 16;
 const RING: u64 = 0;
 const SIGNAL: u64 = 1;
 const TRACED: u64 = 2;
+const PACKETS: u64 = 3;
 
 /// Standard output gets this line when probes are attached and the variable is set.
 const NOTIFY_ATTACHED: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
@@ -99,6 +100,7 @@ impl MapReader for Maps<'_> {
 /// How events come to us, and what becomes of them.
 struct Events<'a> {
     ring: Option<RingBuffer<'a>>,
+    packets: Option<PacketBuffer>,
     maps: Maps<'a>,
     printer: Printer,
     sink: &'a mut dyn Sink,
@@ -215,6 +217,26 @@ impl Events<'_> {
         }
     }
 
+    /// Writes all packets there are to their files.
+    fn take_packets(&mut self) -> Result<Option<End>, LoadError> {
+        let Some(packets) = &mut self.packets else {
+            return Ok(None);
+        };
+        let (records, n_lost) = packets
+            .consume()
+            .map_err(|e| LoadError::io("Failed to read packets", &e))?;
+        for record in records {
+            let handled = self.printer.handle(&record, &mut self.maps, self.sink);
+            if let Some(end) = written(handled.map(drop))? {
+                return Ok(Some(end));
+            }
+        }
+        if n_lost > 0 {
+            return written(self.sink.lost_events(n_lost));
+        }
+        Ok(None)
+    }
+
     /// Forgets all records there are.
     fn discard(&mut self) -> Result<(), LoadError> {
         if let Some(ring) = &mut self.ring {
@@ -303,6 +325,10 @@ pub(crate) fn run(
         .map(RingBuffer::new)
         .transpose()
         .map_err(|e| LoadError::io("Failed to map the ring buffer", &e))?;
+    let packets = map(|role| matches!(role, MapRole::Packets))
+        .map(PacketBuffer::new)
+        .transpose()
+        .map_err(|e| LoadError::io("Failed to map the packet buffer", &e))?;
     let printer = Printer::new(
         manifest,
         PrinterOptions {
@@ -325,6 +351,7 @@ pub(crate) fn run(
         .map_err(|e| LoadError::io("Failed to catch signals", &e))?;
     let mut events = Events {
         ring,
+        packets,
         maps: Maps {
             handles: &loaded.maps,
             manifest,
@@ -422,6 +449,9 @@ fn wait(
     if let Some(ring) = &events.ring {
         epoll.add(ring.epoll_fd(), RING).map_err(failed)?;
     }
+    if let Some(packets) = &events.packets {
+        epoll.add(packets.epoll_fd(), PACKETS).map_err(failed)?;
+    }
     epoll.add(signals.as_fd(), SIGNAL).map_err(failed)?;
     if let Some(end) = traced.end() {
         epoll.add(end.as_fd(), TRACED).map_err(failed)?;
@@ -449,6 +479,11 @@ fn wait(
                 }
             }
         }
+        if ready.contains(&PACKETS)
+            && let Some(end) = events.take_packets()?
+        {
+            return Ok(end);
+        }
         if ready.contains(&TRACED) {
             return Ok(events.drain(&mut unwatch)?.unwrap_or(End::Done));
         }
@@ -471,6 +506,9 @@ fn finish(
     // From here on a second Ctrl-C ends us at once.
     for signal in signals.signals() {
         reset_signal(*signal);
+    }
+    if events.take_packets()? == Some(End::OutputClosed) {
+        return Ok(Exit { code: 0 });
     }
     let mut code = 0;
     match end {

@@ -69,10 +69,14 @@ pub enum EventKind {
         /// What stands between the strings.
         separator: String,
     },
-    /// `skboutput`: write a packet to a pcap file. Arguments: `u64` nanoseconds since boot, packet.
+    /// `skboutput`: write a packet to a pcap file. Such records come through the packet buffer.
+    /// Arguments: `u64` nanoseconds since boot, `u64` number of bytes of the packet; the packet follows
+    /// behind the record.
     SkbOutput {
         /// Path of the file as the script has it.
         path: String,
+        /// First byte of the packet that is written.
+        skip: u64,
     },
     /// `unwatch`: detach a watchpoint; the argument is its address.
     Unwatch,

@@ -35,6 +35,8 @@ pub enum MapRole {
     },
     /// The ring buffer that events go through.
     RingBuffer,
+    /// Perf event array that packets of `skboutput` go through, one buffer for each CPU.
+    Packets,
     /// Per-CPU array of one `u64`: events lost because the ring buffer was full.
     LostEvents,
     /// Per-CPU scratch memory of BPF programs; never read by the loader.

@@ -295,7 +295,6 @@ impl<'a> Dumper<'a> {
             Event::Exit => "exit".to_owned(),
             Event::Time(format) => format!("time {format:?}"),
             Event::Join(separator) => format!("join {separator:?}"),
-            Event::SkbOutput(path) => format!("skboutput {path:?}"),
             Event::Unwatch => "unwatch".to_owned(),
         }
     }
@@ -553,6 +552,16 @@ impl<'a> Dumper<'a> {
                 Some(cpu) => format!("percpu_kaddr({name}, {})", self.expr(cpu)),
                 None => format!("percpu_kaddr({name})"),
             },
+            Call::SkbOutput {
+                path,
+                skb,
+                len,
+                skip,
+            } => format!(
+                "skboutput {path:?} {}, {} from {skip}",
+                self.expr(skb),
+                self.expr(len)
+            ),
             Call::SocketCookie(a) => with("socket_cookie", &[a]),
             Call::Signal { signal, thread } => {
                 with(if *thread { "signal_thread" } else { "signal" }, &[signal])

@@ -349,8 +349,6 @@ pub enum Event {
     Time(String),
     /// `join(array, separator)`: the argument is a `char **`.
     Join(String),
-    /// `skboutput`: path; arguments: skb, length, offset.
-    SkbOutput(String),
     /// `unwatch(address)`.
     Unwatch,
 }
@@ -691,6 +689,17 @@ pub enum Call {
     PercpuKaddr(String, Option<Box<Expr>>),
     /// `socket_cookie(sk)`.
     SocketCookie(Box<Expr>),
+    /// `skboutput(path, skb, len, skip)`: `int32`, 0 or a negative errno.
+    SkbOutput {
+        /// File.
+        path: String,
+        /// Pointer to a `struct sk_buff` of the kernel's own.
+        skb: Box<Expr>,
+        /// Bytes of the packet, counted from its start.
+        len: Box<Expr>,
+        /// Of which so many are not written.
+        skip: u64,
+    },
     /// `signal(n)`, `signal_thread(n)`: 0, or what the kernel says against it.
     Signal {
         /// Number.

@@ -142,6 +142,7 @@ fn call_children<'a>(call: &'a Call, out: &mut Vec<Node<'a>>) {
         Call::Ntop(a, b) => a.iter().chain([b]).map(|e| &**e).collect(),
         Call::Delete(_, key) | Call::PercpuKaddr(_, key) => key.iter().map(|e| &**e).collect(),
         Call::MapLen(_) => Vec::new(),
+        Call::SkbOutput { skb, len, .. } => vec![skb, len],
         Call::StatsOf { key, .. } => key.iter().map(|key| &**key).collect(),
         Call::WriteUser(a, b, c) => vec![a, b, c],
     };

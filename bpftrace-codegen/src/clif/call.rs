@@ -54,6 +54,12 @@ impl FnCx<'_, '_> {
                 let socket = self.scalar(socket)?;
                 self.call(Helper::GetSocketCookie, &[socket])
             }
+            Call::SkbOutput {
+                path,
+                skb,
+                len,
+                skip,
+            } => self.skb_output(path, *skip, skb, len)?,
             Call::Signal { signal, thread } => {
                 let number = self.scalar(signal)?;
                 let number = self.zext64(number);

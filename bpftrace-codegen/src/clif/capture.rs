@@ -327,6 +327,7 @@ pub(super) fn call_args(call: &Call) -> Vec<&Expr> {
         Call::Signal { signal, .. } => vec![signal],
         Call::Delete(_, key) => key.as_deref().into_iter().collect(),
         Call::MapLen(_) => Vec::new(),
+        Call::SkbOutput { skb, len, .. } => vec![skb, len],
         Call::StatsOf { key, .. } => key.iter().map(|key| &**key).collect(),
         Call::PercpuKaddr(_, cpu) => cpu.as_deref().into_iter().collect(),
         Call::WriteUser(a, b, c) => vec![a, b, c],
@@ -344,6 +345,7 @@ pub(super) fn is_pure(expr: &Expr) -> bool {
             | Call::Signal { .. }
             | Call::Override(_)
             | Call::Path(_)
+            | Call::SkbOutput { .. }
             | Call::WriteUser(..),
         ) => false,
         kind => operands(kind).into_iter().all(is_pure),

@@ -10,6 +10,7 @@ use super::capture;
 use super::func::FnCx;
 use super::helper::Helper;
 use super::memory::{Addr, Fill};
+use super::module::SpecialMap;
 use super::place::{is_by_address, scalar_type};
 
 /// Strings that `join` takes from its array, and bytes of each.
@@ -33,7 +34,6 @@ impl FnCx<'_, '_> {
         }
         match event {
             Event::Join(separator) => return self.join(separator, args, expanded_from),
-            Event::SkbOutput(_) => return self.unsupported("`skboutput`"),
             _ => {}
         }
         let kind = match event {
@@ -53,7 +53,7 @@ impl FnCx<'_, '_> {
             Event::Exit => EventKind::Exit,
             Event::Time(format) => EventKind::Time(format.clone()),
             Event::Unwatch => EventKind::Unwatch,
-            Event::Join(_) | Event::SkbOutput(_) => {
+            Event::Join(_) => {
                 return self.internal("an event that has been taken care of");
             }
         };
@@ -201,6 +201,46 @@ impl FnCx<'_, '_> {
             cx.enter(done);
             Ok(())
         })
+    }
+
+    /// `skboutput(path, skb, len, skip)`: the record and the packet go through the packet buffer.
+    pub(super) fn skb_output(&mut self, path: &str, skip: u64, skb: &Expr, len: &Expr) -> R<Value> {
+        /// `BPF_F_CURRENT_CPU`.
+        const CURRENT_CPU: i64 = 0xffff_ffff;
+        /// Most bytes of a packet (`BPF_F_CTXLEN_MASK`).
+        const MAX_PACKET: i64 = 0xf_ffff;
+        const SIZE: u32 = 24;
+        let number = |offset| ArgLayout {
+            offset,
+            layout: ValueLayout::Int {
+                size: 8,
+                signed: false,
+            },
+        };
+        let kind = EventKind::SkbOutput {
+            path: path.to_owned(),
+            skip,
+        };
+        let meta = self.event_meta(kind, vec![number(8), number(16)], SIZE, &[]);
+        let map = self.m.special_map(SpecialMap::Packets);
+        let skb = self.scalar(skb)?;
+        let len = self.scalar(len)?;
+        let len = self.at_most(len, MAX_PACKET);
+        let record = self.temp_stack(SIZE);
+        self.store_event_number(meta, record);
+        let now = self.clock(bpftrace_sema::Clock::Boot)?;
+        self.store(now, record.at(8));
+        self.store(len, record.at(16));
+        let shift = self.i64(32);
+        let flags = self.b.ins().ishl(len, shift);
+        let cpu = self.i64(CURRENT_CPU);
+        let flags = self.b.ins().bor(flags, cpu);
+        let (map, record, size) = (
+            self.map_ptr(map),
+            self.addr_value(record),
+            self.i64(i64::from(SIZE)),
+        );
+        Ok(self.call(Helper::SkbOutput, &[skb, map, flags, record, size]))
     }
 
     /// `printf` of an iterator: into the file that is being read.

@@ -24,6 +24,7 @@ pub(super) enum Helper {
     GetStack = 67,
     GetCurrentCgroupId = 80,
     SendSignal = 109,
+    SkbOutput = 111,
     ProbeReadUser = 112,
     ProbeReadKernel = 113,
     ProbeReadUserStr = 114,
@@ -73,6 +74,7 @@ impl Helper {
             Self::GetStack => "get_stack",
             Self::GetCurrentCgroupId => "get_current_cgroup_id",
             Self::SendSignal => "send_signal",
+            Self::SkbOutput => "skb_output",
             Self::ProbeReadUser => "probe_read_user",
             Self::ProbeReadKernel => "probe_read_kernel",
             Self::ProbeReadUserStr => "probe_read_user_str",
@@ -99,6 +101,7 @@ impl Helper {
 pub(super) mod map_type {
     pub(crate) const HASH: u32 = 1;
     pub(crate) const ARRAY: u32 = 2;
+    pub(crate) const PERF_EVENT_ARRAY: u32 = 4;
     pub(crate) const PERCPU_HASH: u32 = 5;
     pub(crate) const PERCPU_ARRAY: u32 = 6;
     pub(crate) const LRU_HASH: u32 = 9;

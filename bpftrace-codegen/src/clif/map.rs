@@ -408,7 +408,13 @@ impl<'p> FnCx<'_, 'p> {
     pub(super) fn delete(&mut self, map: MapIdx, key: Option<&Expr>, discarded: bool) -> R<Value> {
         let row = self.map_row(map)?;
         if matches!(self.map_value(map)?, Ty::Agg(agg) if agg.is_bucketed()) {
-            return self.delete_buckets(map, key);
+            let (deleted, key) = self.any_bucket(map, key, |cx, map, key| {
+                let result = cx.call(Helper::MapDeleteElem, &[map, key]);
+                let result = cx.resize_int(result, types::I32, true);
+                Ok(cx.is_zero(result))
+            })?;
+            self.forget_key(map, key)?;
+            return Ok(deleted);
         }
         let key = self.map_key(map, key, None)?;
         let map_ptr = self.map_ptr(row);
@@ -424,7 +430,11 @@ impl<'p> FnCx<'_, 'p> {
     /// `has_key(@m, key)`.
     pub(super) fn has_key(&mut self, map: MapIdx, key: &Expr) -> R<Value> {
         if matches!(self.map_value(map)?, Ty::Agg(agg) if agg.is_bucketed()) {
-            return self.unsupported("`has_key` of a histogram or time series");
+            let (found, _) = self.any_bucket(map, Some(key), |cx, map, key| {
+                let found = cx.call(Helper::MapLookupElem, &[map, key]);
+                Ok(cx.cmp_imm(IntCC::NotEqual, found, 0))
+            })?;
+            return Ok(found);
         }
         let key = self.map_key(map, Some(key), None)?;
         let found = self.lookup(map, key)?;
@@ -498,14 +508,20 @@ impl<'p> FnCx<'_, 'p> {
         Ok(self.load(types::I64, counter, Access::Own))
     }
 
-    /// Deletes all buckets of a key of a histogram or time series.
-    fn delete_buckets(&mut self, map: MapIdx, key: Option<&Expr>) -> R<Value> {
+    /// Visits all buckets of a key of a histogram or time series, there or not. Gives whether the visit
+    /// said yes to any, and the key.
+    fn any_bucket(
+        &mut self,
+        map: MapIdx,
+        key: Option<&Expr>,
+        visit: impl FnOnce(&mut Self, Value, Value) -> R<Value>,
+    ) -> R<(Value, Key)> {
         let (row, Ty::Agg(agg)) = (self.map_row(map)?, self.map_value(map)?) else {
             return self.internal("buckets of a map that has none");
         };
         let n = n_buckets(agg);
         if n > 4096 {
-            return self.unsupported("deleting an entry of a map with so many buckets");
+            return self.unsupported("an entry of a map with so many buckets in one step");
         }
         let zero = self.i64(0);
         let key_value = self.map_key(map, key, Some(zero))?;
@@ -515,13 +531,13 @@ impl<'p> FnCx<'_, 'p> {
         };
         let bucket = Addr::value(key_value.at, 8).at(size);
         let (head, after) = (self.b.create_block(), self.b.create_block());
-        let (counter, deleted) = (
+        let (counter, any) = (
             self.b.declare_var(types::I64),
             self.b.declare_var(types::I8),
         );
         let none = self.int(types::I8, 0);
         self.b.def_var(counter, zero);
-        self.b.def_var(deleted, none);
+        self.b.def_var(any, none);
         self.jump(head, &[]);
         self.b.switch_to_block(head);
         let i = self.b.use_var(counter);
@@ -530,12 +546,10 @@ impl<'p> FnCx<'_, 'p> {
             None => self.store(i, bucket),
         }
         let map_ptr = self.map_ptr(row);
-        let result = self.call(Helper::MapDeleteElem, &[map_ptr, key_value.at]);
-        let result = self.resize_int(result, types::I32, true);
-        let hit = self.is_zero(result);
-        let so_far = self.b.use_var(deleted);
+        let hit = visit(self, map_ptr, key_value.at)?;
+        let so_far = self.b.use_var(any);
         let so_far = self.b.ins().bor(so_far, hit);
-        self.b.def_var(deleted, so_far);
+        self.b.def_var(any, so_far);
         let i = self.b.use_var(counter);
         let i = self.add_imm(i, 1);
         self.b.def_var(counter, i);
@@ -543,8 +557,6 @@ impl<'p> FnCx<'_, 'p> {
         self.brif(more, head, after);
         self.b.seal_block(head);
         self.enter(after);
-        let deleted = self.b.use_var(deleted);
-        self.forget_key(map, key_value)?;
-        Ok(deleted)
+        Ok((self.b.use_var(any), key_value))
     }
 }

@@ -108,6 +108,8 @@ pub(crate) struct TracepointField {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SpecialMap {
     RingBuffer,
+    /// Where packets go through.
+    Packets,
     Lost,
     Scratch,
     /// Names of the attached targets, in entries of so many bytes.
@@ -313,6 +315,12 @@ impl<'p> Module<'p> {
                 MapRole::RingBuffer,
                 MapSize::RingBuffer,
             ),
+            // libbpf makes it as large as there are CPUs.
+            SpecialMap::Packets => (
+                MapDef::new("packets", map_type::PERF_EVENT_ARRAY, 4, 4, 0),
+                MapRole::Packets,
+                MapSize::Fixed,
+            ),
             SpecialMap::Lost => (
                 MapDef::new("lost_events", map_type::PERCPU_ARRAY, 4, 8, 1),
                 MapRole::LostEvents,
@@ -387,9 +395,9 @@ impl<'p> Module<'p> {
             return Ok(slot.offset);
         }
         let ty = match value {
-            HostValue::Feature(_)
-            | HostValue::KernelFunction { .. }
-            | HostValue::WarningsOn => Ty::Bool,
+            HostValue::Feature(_) | HostValue::KernelFunction { .. } | HostValue::WarningsOn => {
+                Ty::Bool
+            }
             _ => Ty::Int(bpftrace_sema::IntTy::U64),
         };
         self.add_slot(value.clone(), &ty)

@@ -7,6 +7,8 @@ pub(super) struct Complaint {
     pub(super) reason: String,
     /// Text of the script's line that it was at.
     pub(super) line: Option<String>,
+    /// The helper or kernel function that it was at a call of.
+    pub(super) helper: Option<String>,
     /// File and line number, which kernels name since 6.9.
     at: Option<(String, u32)>,
 }
@@ -15,6 +17,7 @@ pub(super) struct Complaint {
 pub(super) fn complaint(log: &str) -> Option<Complaint> {
     let mut reason: Option<&str> = None;
     let mut source: Option<&str> = None;
+    let mut helper = None;
     for line in log.lines() {
         let text = line.trim();
         if text.is_empty() || is_summary(text) {
@@ -22,7 +25,9 @@ pub(super) fn complaint(log: &str) -> Option<Complaint> {
         }
         if let Some(quoted) = text.strip_prefix("; ") {
             source = Some(quoted);
-        } else if !is_trace(text) {
+        } else if is_trace(text) {
+            helper = called(text).or(helper.filter(|_| !is_instruction(text)));
+        } else {
             reason = Some(text);
         }
     }
@@ -39,7 +44,12 @@ pub(super) fn complaint(log: &str) -> Option<Complaint> {
             None => (Some(text.trim().to_owned()), None),
         },
     };
-    Some(Complaint { reason, line, at })
+    Some(Complaint {
+        reason,
+        line,
+        helper: helper.map(str::to_owned),
+        at,
+    })
 }
 
 /// Statistics behind the complaint.
@@ -52,6 +62,20 @@ fn is_summary(text: &str) -> bool {
     ]
     .iter()
     .any(|start| text.starts_with(start))
+}
+
+/// Whether a line of the log is about an instruction.
+fn is_instruction(text: &str) -> bool {
+    text.split_once(": (").is_some_and(|(number, _)| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// The helper that an instruction calls: `12: (85) call bpf_d_path#147`.
+fn called(text: &str) -> Option<&str> {
+    let (_, call) = text.split_once("(85) call ")?;
+    let (name, _) = call.split_once('#')?;
+    name.starts_with("bpf_").then_some(name)
 }
 
 /// An instruction, or the state of registers: `12: (85) call ...`, `from 3 to 7: R0=...`, `R0=...`.
@@ -87,6 +111,16 @@ impl Complaint {
         })
     }
 
+    /// The helper that this kernel does not let a program of this kind call.
+    pub(super) fn refused_helper(&self) -> Option<&str> {
+        let refused = self.reason.contains("helper call is not allowed in probe")
+            || self
+                .reason
+                .contains("program of this type cannot use helper")
+            || self.reason.starts_with("unknown func ");
+        self.helper.as_deref().filter(|_| refused)
+    }
+
     /// What the user can do about it.
     pub(super) fn hint(&self) -> Option<&'static str> {
         let reason = &self.reason;
@@ -120,6 +154,7 @@ mod tests {
             Complaint {
                 reason: "invalid bpf_context access off=8192 size=8".into(),
                 line: Some("@a = *(uint64*)$x;".into()),
+                helper: None,
                 at: Some(("stdin".into(), 3)),
             }
         );
@@ -129,6 +164,25 @@ mod tests {
         };
         let place = complaint.place(&source).unwrap();
         assert_eq!((place.line, place.column, place.end_column), (3, 3, 21));
+    }
+
+    #[test]
+    fn finds_the_helper_that_is_refused() {
+        let log = "; print(path(args.file.f_path)); @ stdin:1\n11: (85) call bpf_d_path#147\n\
+                   helper call is not allowed in probe\nprocessed 1 insns (limit 1000000)\n";
+        let found = complaint(log).unwrap();
+        assert_eq!(found.refused_helper(), Some("bpf_d_path"));
+        let log = "1: (85) call bpf_override_return#58\nunknown func bpf_override_return#58\n";
+        assert_eq!(
+            complaint(log).unwrap().refused_helper(),
+            Some("bpf_override_return")
+        );
+        // The call was fine, what came behind it was not.
+        let log =
+            "1: (85) call bpf_ktime_get_ns#5\n2: (95) exit\nhelper call is not allowed in probe\n";
+        assert_eq!(complaint(log).unwrap().refused_helper(), None);
+        let log = "1: (85) call bpf_d_path#147\nR1 type=scalar expected=ptr_\n";
+        assert_eq!(complaint(log).unwrap().refused_helper(), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub const RUNTIME_HELP: &str = "\
     -d STAGE         show debug information ('libbpf', 'verifier', 'all')
     -f FORMAT        output format ('text' or 'json')
     -h, --help       show this help
-    -k               report failed reads and map look-ups
+    -k               report failed reads and map look-ups (of a script compiled with -k)
     -o FILE          write the script's output to FILE
     -p PID           trace the process PID
     -q               say nothing about what was attached

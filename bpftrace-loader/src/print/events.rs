@@ -47,8 +47,10 @@ pub(crate) enum Kind {
     },
     SkbOutput {
         path: String,
+        /// Bytes at the start of the packet that are left out.
+        skip: u64,
         time: ArgLayout,
-        packet: ArgLayout,
+        len: ArgLayout,
     },
     Unwatch(ArgLayout),
     DivideByZero,
@@ -103,11 +105,12 @@ impl Kind {
                 list,
                 separator: separator.clone(),
             })),
-            EventKind::SkbOutput { path } => {
-                needed(arg(0).zip(arg(1)).map(|(time, packet)| Self::SkbOutput {
+            EventKind::SkbOutput { path, skip } => {
+                needed(arg(0).zip(arg(1)).map(|(time, len)| Self::SkbOutput {
                     path: path.clone(),
+                    skip: *skip,
                     time,
-                    packet,
+                    len,
                 }))
             }
             EventKind::Unwatch => needed(arg(0).map(Self::Unwatch)),

@@ -14,7 +14,7 @@ pub(crate) struct PcapFiles {
 }
 
 impl PcapFiles {
-    /// Appends a packet with its time in nanoseconds since boot.
+    /// Appends a packet with its time in nanoseconds since 1970.
     pub(crate) fn write(&mut self, path: &str, ns: u64, packet: &[u8]) -> io::Result<()> {
         if !self.open.contains_key(path) {
             let mut file = BufWriter::new(File::create(path)?);

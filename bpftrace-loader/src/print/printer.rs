@@ -1,9 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bpftrace_meta::{
-    ArgLayout, CacheUserSymbols, Manifest, MapId, RunConfig, SourceMeta, ValueLayout,
-};
+use bpftrace_meta::{CacheUserSymbols, Manifest, MapId, RunConfig, SourceMeta};
 
 use super::events::{
     Event, Kind, helper_message, read_file, read_integer, reason, run_shell, shell_failure,
@@ -336,9 +334,19 @@ impl Printer {
                 write_joined(list, separator, record, text);
                 sink.output(OutputKind::Join, text)?;
             }
-            Kind::SkbOutput { path, time, packet } => {
+            Kind::SkbOutput {
+                path,
+                skip,
+                time,
+                len,
+            } => {
                 let time = read_integer(time, record).cast_unsigned();
-                let packet = packet_bytes(packet, record);
+                let time = self.decoder.times.since_1970(time);
+                let len = read_integer(len, record).cast_unsigned();
+                let packet = packet_bytes(tail(record, event.size), len, *skip);
+                if packet.is_empty() {
+                    return Ok(Action::Continue);
+                }
                 if let Err(error) = self.pcaps.write(path, time, packet) {
                     let reason = reason(&error);
                     sink.error(&format!("failed to write packet to '{path}' ({reason})"))?;
@@ -431,12 +439,12 @@ fn located(
     })
 }
 
-fn packet_bytes<'a>(packet: &ArgLayout, record: &'a [u8]) -> &'a [u8] {
-    let bytes = tail(record, packet.offset as usize);
-    match packet.layout {
-        ValueLayout::Buffer { capacity } => super::value::buffer_bytes(capacity, bytes),
-        _ => &bytes[..bytes.len().min(packet.layout.size() as usize)],
-    }
+/// The part of a packet that is written. Behind the packet the kernel may have added padding.
+fn packet_bytes(bytes: &[u8], len: u64, skip: u64) -> &[u8] {
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    let packet = &bytes[..len.min(bytes.len())];
+    packet.get(skip..).unwrap_or_default()
 }
 
 /// Whether processes are loaded at addresses that differ from run to run.

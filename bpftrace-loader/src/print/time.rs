@@ -46,6 +46,11 @@ impl Times {
         }
     }
 
+    /// Nanoseconds since 1970 of a time since boot.
+    pub(crate) fn since_1970(&self, since_boot: u64) -> u64 {
+        since_boot.saturating_add(self.boot_epoch_ns)
+    }
+
     /// Appends nanoseconds since boot, or else since 1970, in the format with number `format`; `(?)`
     /// when that cannot be done.
     pub(crate) fn write(&mut self, ns: u64, from_boot: bool, format: u64, out: &mut Vec<u8>) {

@@ -136,8 +136,7 @@ impl Lowerer<'_, '_> {
             | Func::Time
             | Func::Join
             | Func::Fail
-            | Func::Unwatch
-            | Func::SkbOutput => self.output_call(span, call, entry.func),
+            | Func::Unwatch => self.output_call(span, call, entry.func),
             Func::Str
             | Func::Buf
             | Func::Strncmp
@@ -223,6 +222,7 @@ impl Lowerer<'_, '_> {
                 self.register(span, &name)
             }
             Func::PercpuKaddr => self.percpu_kaddr_call(span, call),
+            Func::SkbOutput => self.skb_output_call(span, call),
             Func::SocketCookie => {
                 let Some(sk) = self.arg_val(call, 0) else {
                     return Val::unknown(span);
@@ -618,6 +618,35 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         };
         call_val(span, Ty::Int(IntTy::U64), Call::PercpuKaddr(name, cpu)).with_space(Mem::Kernel)
+    }
+
+    /// `skboutput(path, skb, length, offset)`.
+    fn skb_output_call(&mut self, span: Span, call: &node::Call) -> Val {
+        let path = self.literal_arg(call, 0);
+        let skb = self.arg_val(call, 1);
+        let len = self.int_arg(call, 2);
+        let skip = self.literal_int(call, 3);
+        let (Some(path), Some(skb), Some(len), Some(skip)) = (path, skb, len, skip) else {
+            return Val::unknown(span);
+        };
+        if !matches!(skb.ty(), Ty::Ptr(..)) {
+            return self.wrong_kind(&skb, "skboutput() only supports pointer arguments");
+        }
+        let Ok(skip) = u64::try_from(skip) else {
+            self.error(
+                codes::ARGUMENT_KIND,
+                span,
+                format!("skboutput() cannot start at a negative offset ({skip})"),
+            );
+            return Val::unknown(span);
+        };
+        let call = Call::SkbOutput {
+            path,
+            skb: Box::new(skb.expr),
+            len: Box::new(self.int_of(len, IntTy::U64)),
+            skip,
+        };
+        call_val(span, Ty::Int(IntTy::I32), call)
     }
 
     /// `__builtin_signal(number, to_thread)`: what the kernel says to it.
