@@ -299,11 +299,17 @@ fn check_requirements(
         ))
         .at(requirement.place, &manifest.source);
         let (major, minor) = feature.since();
-        return Err(error.hint(format!(
-            "needed by {}; Linux {major}.{minor} has it, this is Linux {}",
-            requirement.what,
-            host.kernel_release()
-        )));
+        let release = host.kernel_release();
+        let what = &requirement.what;
+        return Err(error.hint(match built_in_by(feature) {
+            Some(option) => format!(
+                "needed by {what}; Linux {major}.{minor} has it when built with {option}, this is Linux \
+                 {release}"
+            ),
+            None => format!(
+                "needed by {what}; Linux {major}.{minor} has it, this is Linux {release}"
+            ),
+        }));
     }
     Ok(())
 }
@@ -333,6 +339,14 @@ fn warn_of_arguments(manifest: &Manifest, targets: &[Found], warnings: &mut Vec<
                 warnings.push(Warning::at(place, text));
             }
         }
+    }
+}
+
+/// The option that a feature depends on, where distributions differ about it.
+fn built_in_by(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::Override => Some("CONFIG_BPF_KPROBE_OVERRIDE"),
+        _ => None,
     }
 }
 

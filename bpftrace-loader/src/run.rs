@@ -231,10 +231,12 @@ impl Events<'_> {
                 return Ok(Some(end));
             }
         }
-        if n_lost > 0 {
-            return written(self.sink.lost_events(n_lost));
+        if n_lost > 0
+            && let Some(end) = written(self.sink.lost_events(n_lost))?
+        {
+            return Ok(Some(end));
         }
-        Ok(None)
+        written(self.printer.flush_packets(self.sink))
     }
 
     /// Forgets all records there are.

@@ -32,9 +32,8 @@ impl FnCx<'_, '_> {
         {
             return self.seq_printf(pieces, args);
         }
-        match event {
-            Event::Join(separator) => return self.join(separator, args, expanded_from),
-            _ => {}
+        if let Event::Join(separator) = event {
+            return self.join(separator, args, expanded_from);
         }
         let kind = match event {
             Event::Printf(pieces) => EventKind::Printf(pieces.clone()),

@@ -190,10 +190,13 @@ impl Printer {
         }
     }
 
+    /// Lets packets be seen in their files.
+    pub(crate) fn flush_packets(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        flush_packets(&mut self.pcaps, sink)
+    }
+
     fn try_finish(&mut self, maps: &mut dyn MapReader, sink: &mut dyn Sink) -> io::Result<()> {
-        if let Err(error) = self.pcaps.flush() {
-            sink.error(&format!("failed to write packets ({})", reason(&error)))?;
-        }
+        self.flush_packets(sink)?;
         sink.end_of_run()?;
         if self.print_maps_on_exit {
             let mut script_maps: Vec<&ScriptMap> = self.maps.iter().flatten().collect();
@@ -249,8 +252,9 @@ impl Printer {
                     sink.error("system() is not allowed in safe mode. Use '--unsafe'.")?;
                     return Ok(Action::Continue);
                 }
-                // The command may write to the same terminal.
+                // The command may write to the same terminal, or read the files of packets.
                 sink.flush()?;
+                flush_packets(&mut self.pcaps, sink)?;
                 let mut output = Vec::new();
                 match run_shell(text, &mut output) {
                     Ok(status) => {
@@ -437,6 +441,13 @@ fn located(
         expanded_from: &event.expanded_from,
         source,
     })
+}
+
+fn flush_packets(pcaps: &mut PcapFiles, sink: &mut dyn Sink) -> io::Result<()> {
+    match pcaps.flush() {
+        Ok(()) => Ok(()),
+        Err(error) => sink.error(&format!("failed to write packets ({})", reason(&error))),
+    }
 }
 
 /// The part of a packet that is written. Behind the packet the kernel may have added padding.
