@@ -9,9 +9,12 @@ mod measure;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
+use rustix::process::geteuid;
 
+use crate::setup;
 use crate::workspace::Workspace;
 use measure::{Measure, Run};
 
@@ -27,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) runs: usize,
     /// The bpftrace to compare with; otherwise one on `PATH`.
     pub(crate) peer: Option<PathBuf>,
+    /// Only the cost of events, and only of the scripts in whose name this occurs.
+    pub(crate) script: Option<String>,
 }
 
 /// One of the two that are compared.
@@ -47,6 +52,9 @@ pub(crate) fn run(workspace: &Workspace, ours: &Path, options: &Options) -> Resu
     }
     println!("medians of {} runs", options.runs);
     println!("{:44} {:>12} {:>12} {:>7}", "", "ours", "peer", "ratio");
+    if let Some(script) = &options.script {
+        return event_rows(workspace, &subjects, options.runs, script);
+    }
 
     let hello = |subject: &Subject| {
         Some(vec![
@@ -88,7 +96,23 @@ pub(crate) fn run(workspace: &Workspace, ours: &Path, options: &Options) -> Resu
             row(&cpu, milliseconds)
         );
     }
-    event_rows(workspace, &subjects, options.runs)
+    event_rows(workspace, &subjects, options.runs, "")
+}
+
+/// Where tracefs is not mounted, starts this task again in a mount namespace where it is, and
+/// returns its exit status: the peer does without a mount less well than we do.
+pub(crate) fn with_tracefs() -> Result<Option<i32>> {
+    if Path::new("/sys/kernel/tracing/events").exists() || !geteuid().is_root() {
+        return Ok(None);
+    }
+    let line = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\"";
+    let status = Command::new("unshare")
+        .args(["--mount", "sh", "-c", line, "sh"])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .status()
+        .context("cannot start unshare")?;
+    Ok(Some(status.code().unwrap_or(1)))
 }
 
 impl Subject {
@@ -187,7 +211,14 @@ fn sizes<'a>(
         .collect()
 }
 
-fn event_rows(workspace: &Workspace, subjects: &[Subject], n_runs: usize) -> Result<()> {
+/// Instructions and time per event of each script, ours and the peer's from one run.
+fn event_rows(
+    workspace: &Workspace,
+    subjects: &[Subject],
+    n_runs: usize,
+    filter: &str,
+) -> Result<()> {
+    setup::install(&["bpftool"])?;
     if let Some(why) = events::why_not() {
         println!("no cost of events: {why}");
         return Ok(());
@@ -197,34 +228,35 @@ fn event_rows(workspace: &Workspace, subjects: &[Subject], n_runs: usize) -> Res
         &workspace.root.join("tests/runtime/programs/syscalls.c"),
         &syscalls,
     )?;
+    let folder = workspace.root.join("xtask/bench");
     let _statistics = events::Statistics::on().context("the cost of events")?;
-    for (name, program) in events::PROGRAMS {
+    let scripts = events::SCRIPTS.iter();
+    for script in scripts.filter(|script| script.file.contains(filter)) {
         let mut costs: Vec<Vec<events::Cost>> = vec![Vec::new(); subjects.len()];
         for _ in 0..n_runs.min(5) {
             for (subject, costs) in subjects.iter().zip(&mut costs) {
-                let words = [&subject.bpftrace, "-e", program].map(str::to_owned);
-                match events::cost(&words, &syscalls) {
+                match events::cost(&subject.bpftrace, script, &folder, &syscalls) {
                     Ok(cost) => costs.push(cost),
-                    Err(error) => eprintln!("xtask: {name}: {error:#}"),
+                    Err(error) => eprintln!("xtask: {}: {error:#}", script.file),
                 }
             }
         }
-        let figure = |figure: fn(&events::Cost) -> u64| -> Vec<Option<u64>> {
+        let figure = |figure: fn(&events::Cost) -> Option<u64>| -> Vec<Option<u64>> {
             costs
                 .iter()
-                .map(|costs| median(costs.iter().map(figure).collect()))
+                .map(|costs| median(costs.iter().filter_map(figure).collect()))
                 .collect()
         };
-        let instructions = figure(|cost| cost.instructions);
+        let instructions = figure(|cost| Some(cost.instructions));
         println!(
             "{:44} {}",
-            format!("{name}: instructions"),
+            format!("{}: BPF instructions", script.file),
             row(&instructions, |n| n.to_string())
         );
         let time = figure(|cost| cost.picoseconds);
         println!(
             "{:44} {}",
-            format!("{name}: time per event"),
+            format!("{}: time per event", script.file),
             row(&time, nanoseconds)
         );
     }

@@ -108,6 +108,9 @@ enum TaskArgs {
         /// Measure this executable and build none.
         #[arg(long)]
         bpftrace: Option<PathBuf>,
+        /// Only the instructions and the cost of events of the scripts in whose name this occurs.
+        #[arg(long)]
+        script: Option<String>,
     },
     /// Feed the compiler and the decoder of artifacts what nobody would write.
     Fuzz {
@@ -203,13 +206,22 @@ fn task(task: TaskArgs) -> Result<i32> {
             runs,
             peer,
             bpftrace,
+            script,
         } => {
             let workspace = Workspace::find()?;
+            if let Some(status) = bench::with_tracefs()? {
+                return Ok(status);
+            }
             let bpftrace = match bpftrace {
                 Some(path) => path,
                 None => static_build::build(&workspace, Quality::Full)?.bpftrace,
             };
-            bench::run(&workspace, &bpftrace, &bench::Options { runs, peer }).map(|()| 0)
+            bench::run(
+                &workspace,
+                &bpftrace,
+                &bench::Options { runs, peer, script },
+            )
+            .map(|()| 0)
         }
         TaskArgs::Fuzz { target, seconds } => {
             fuzz::run(&Workspace::find()?, target, seconds).map(|()| 0)

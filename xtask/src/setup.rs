@@ -24,8 +24,13 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(900);
 
 /// Installs what is missing, or says how to.
 pub(crate) fn set_up() -> Result<()> {
+    install(&PACKAGES)
+}
+
+/// Installs those of the packages that are missing, or says how to.
+pub(crate) fn install(packages: &[&'static str]) -> Result<()> {
     let mut missing = Vec::new();
-    for package in PACKAGES {
+    for &package in packages {
         if !is_installed(package)? {
             missing.push(package);
         }

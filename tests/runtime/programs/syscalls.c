@@ -1,7 +1,9 @@
 /* Makes a known number of system calls that nothing else in a guest makes, or of a kind that
  * can be told by the name of this program.
  *
- * Usage: syscalls NAME COUNT, with NAME one of getppid, openat, read, sleep. */
+ * Usage: syscalls NAME COUNT, with NAME one of getppid, openat, read, sleep, fsync. The last
+ * writes a file that has no name. */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@ int main(int argc, char **argv)
 	char buffer[64] = "";
 	struct timespec span = { 0, 10 * 1000 * 1000 };
 	int zero = open("/dev/zero", O_RDONLY);
+	int file = -1;
 
 	for (long i = 0; i < count; i++) {
 		if (!strcmp(name, "getppid"))
@@ -27,6 +30,12 @@ int main(int argc, char **argv)
 			syscall(SYS_read, zero, buffer, (i % (long)sizeof(buffer)) + 1);
 		else if (!strcmp(name, "sleep"))
 			nanosleep(&span, NULL);
+		else if (!strcmp(name, "fsync")) {
+			if (file < 0)
+				file = open(".", O_TMPFILE | O_WRONLY, 0600);
+			if (write(file, buffer, sizeof(buffer)) < 0 || fsync(file) < 0)
+				return 3;
+		}
 		else
 			return 2;
 	}

@@ -1,7 +1,7 @@
 //! What a program costs per event, and how many instructions it has, on this machine's kernel.
 //!
 //! The kernel counts runs and time while `kernel.bpf_stats_enabled` is set; `bpftool` shows them.
-//! The programs fire for one system call of one process of ours.
+//! The events come from one process of ours that makes system calls.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,37 +21,46 @@ use crate::guest::protocol::ATTACHED;
 
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often the system call is made.
-const CALLS: &str = "200000";
+/// A script in `xtask/bench`, and what makes its events.
+#[derive(Debug)]
+pub(super) struct Script {
+    /// The file.
+    pub(super) file: &'static str,
+    /// What `tests/runtime/programs/syscalls.c` does.
+    work: [&'static str; 2],
+}
 
-/// Programs to compare, by what they show.
-pub(super) const PROGRAMS: [(&str, &str); 4] = [
-    (
-        "count by comm",
-        "tracepoint:syscalls:sys_enter_getppid { @[comm] = count(); }",
-    ),
-    (
-        "log2 histogram",
-        "tracepoint:syscalls:sys_enter_getppid { @ = hist(nsecs & 0xffff); }",
-    ),
-    (
-        "predicate and string",
-        r#"tracepoint:syscalls:sys_enter_getppid /comm == "syscalls"/ { @[pid, comm] = sum(1); }"#,
-    ),
-    (
-        "latency by thread",
-        "tracepoint:syscalls:sys_enter_getppid { @s[tid] = nsecs; } \
-         tracepoint:syscalls:sys_exit_getppid /@s[tid]/ { @ = hist(nsecs - @s[tid]); delete(@s, tid); }",
-    ),
+/// The scripts whose programs are compared.
+pub(super) const SCRIPTS: [Script; 12] = [
+    script("count.bt", ["getppid", "200000"]),
+    script("disk.bt", ["fsync", "200"]),
+    script("filter.bt", ["getppid", "200000"]),
+    script("histogram.bt", ["getppid", "200000"]),
+    script("latency.bt", ["getppid", "200000"]),
+    script("loop.bt", ["getppid", "200000"]),
+    script("names.bt", ["openat", "100000"]),
+    script("opens.bt", ["openat", "5000"]),
+    script("queue.bt", ["sleep", "200"]),
+    script("reads.bt", ["read", "100000"]),
+    script("stacks.bt", ["getppid", "50000"]),
+    script("task.bt", ["getppid", "200000"]),
 ];
+
+const fn script(file: &'static str, work: [&'static str; 2]) -> Script {
+    Script { file, work }
+}
+
+/// Programs that ran less often say nothing about the time they take: `begin`, and what else
+/// belongs to a tracer's own start.
+const FEWEST_RUNS: u64 = 20;
 
 /// The sum over the programs of a script.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cost {
     /// Instructions, as the verifier left them.
     pub(super) instructions: u64,
-    /// Nanoseconds per run, times 1000.
-    pub(super) picoseconds: u64,
+    /// Nanoseconds per run, times 1000; none if no program ran often enough to tell.
+    pub(super) picoseconds: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,18 +104,23 @@ impl Drop for Statistics {
     }
 }
 
-/// Runs a command that attaches a program, makes events, and reads what they cost.
-pub(super) fn cost(words: &[String], syscalls: &Path) -> Result<Cost> {
+/// Runs a script, makes events, and reads what they cost.
+pub(super) fn cost(
+    bpftrace: &str,
+    script: &Script,
+    folder: &Path,
+    syscalls: &Path,
+) -> Result<Cost> {
     let before: BTreeSet<u64> = programs()?.into_iter().map(|program| program.id).collect();
-    let mut child = Command::new(&words[0])
-        .args(&words[1..])
+    let mut child = Command::new(bpftrace)
+        .arg(folder.join(script.file))
         .env(ATTACHED, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .with_context(|| format!("cannot start {}", words[0]))?;
-    let result = while_attached(&mut child, syscalls, &before);
+        .with_context(|| format!("cannot start {bpftrace}"))?;
+    let result = while_attached(&mut child, script, syscalls, &before);
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::INT);
     }
@@ -116,7 +130,12 @@ pub(super) fn cost(words: &[String], syscalls: &Path) -> Result<Cost> {
     result
 }
 
-fn while_attached(child: &mut Child, syscalls: &Path, before: &BTreeSet<u64>) -> Result<Cost> {
+fn while_attached(
+    child: &mut Child,
+    script: &Script,
+    syscalls: &Path,
+    before: &BTreeSet<u64>,
+) -> Result<Cost> {
     let stdout = child.stdout.take().context("no pipe")?;
     let (sender, attached) = mpsc::channel();
     thread::spawn(move || {
@@ -129,20 +148,20 @@ fn while_attached(child: &mut Child, syscalls: &Path, before: &BTreeSet<u64>) ->
     attached
         .recv_timeout(LIMIT)
         .context("probes were not attached")?;
-    command::check(Command::new(syscalls).args(["getppid", CALLS]), LIMIT)?;
+    command::check(Command::new(syscalls).args(script.work), LIMIT)?;
     let mut cost = Cost::default();
     for program in programs()?
         .iter()
         .filter(|program| !before.contains(&program.id))
     {
-        // Those that never ran are not part of it.
-        if let Some(time) = (program.run_time_ns * 1000).checked_div(program.run_cnt) {
-            cost.instructions += program.bytes_xlated / 8;
-            cost.picoseconds += time;
+        cost.instructions += program.bytes_xlated / 8;
+        if program.run_cnt >= FEWEST_RUNS {
+            let time = program.run_time_ns * 1000 / program.run_cnt;
+            cost.picoseconds = Some(cost.picoseconds.unwrap_or(0) + time);
         }
     }
     if cost.instructions == 0 {
-        bail!("no program ran");
+        bail!("there is no program");
     }
     Ok(cost)
 }
