@@ -118,6 +118,8 @@ pub(crate) struct MapState {
     pub(crate) used: bool,
     /// Whether anything is ever written to it.
     pub(crate) written: bool,
+    /// Whether it was counted up or down when its type was not known.
+    pub(crate) stepped: bool,
 }
 
 /// A variable of a unit.

@@ -9,7 +9,7 @@ use bpftrace_meta::{HostValue, ProgramKind};
 
 use crate::cached::Cached;
 use crate::cdef::{CText, read_c};
-use crate::env::{KeyState, Locals};
+use crate::env::{KeyState, Locals, MapState};
 use crate::lower::{Session, Tables, lower_unit, read_signatures};
 use crate::pass::attach::needs_pid_filter;
 use crate::pass::macros::Macros;
@@ -197,14 +197,7 @@ fn infer<'a>(
         if session.changed {
             continue;
         }
-        // Maps that are read and never assigned hold integers.
-        settled = true;
-        for state in session.maps.values_mut() {
-            if state.value.ty.is_none() && state.used && state.key != KeyState::Unused {
-                state.value.ty = Some(Ty::Int(IntTy::I64));
-                settled = false;
-            }
-        }
+        settled = !assume_integers(session);
         if settled {
             break;
         }
@@ -219,6 +212,31 @@ fn infer<'a>(
         ));
     }
     bodies
+}
+
+/// Says that a map whose values nothing gives a type holds integers: one that is never assigned, else one
+/// that is only counted up or down, else any. The others may get their types from it, in the next
+/// round. `false`: all are known.
+fn assume_integers(session: &mut Session<'_>) -> bool {
+    let assumptions: [fn(&MapState) -> bool; 3] = [
+        |state| !state.written,
+        |state| state.stepped,
+        |_| true,
+    ];
+    assumptions.iter().any(|assume| {
+        let mut any = false;
+        for state in session.maps.values_mut() {
+            if state.value.ty.is_none()
+                && state.used
+                && state.key != KeyState::Unused
+                && assume(state)
+            {
+                state.value.ty = Some(Ty::Int(IntTy::I64));
+                any = true;
+            }
+        }
+        any
+    })
 }
 
 fn number_maps(session: &mut Session<'_>) {

@@ -341,6 +341,7 @@ impl Lowerer<'_, '_> {
     ) -> Option<(Ty, StepTarget)> {
         if let Some(state) = self.s.maps.get_mut(name) {
             state.written = true;
+            state.stepped |= !val.known;
         }
         if !val.known {
             return None;

@@ -27,6 +27,7 @@ impl Lowerer<'_, '_> {
                 declared: None,
                 used: false,
                 written: false,
+                stepped: false,
             });
         state.used = true;
         match (&state.key, keyed) {
@@ -89,6 +90,7 @@ impl Lowerer<'_, '_> {
                 declared: None,
                 used: true,
                 written: false,
+                stepped: false,
             });
         state.used = true;
     }

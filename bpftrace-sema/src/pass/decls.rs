@@ -78,6 +78,7 @@ fn declare_map(decl: &MapDecl, maps: &mut Maps, diags: &mut Vec<Diagnostic>) {
             }),
             used: false,
             written: false,
+            stepped: false,
         },
     );
 }
