@@ -74,6 +74,8 @@ pub struct Diagnostic {
     pub hints: Vec<String>,
     /// The macro calls that led here, innermost first.
     pub expanded_from: Vec<Span>,
+    /// A line to show first, as it is: the same in words that other programs look for.
+    pub preface: Option<String>,
 }
 
 impl Diagnostic {
@@ -102,6 +104,7 @@ impl Diagnostic {
             contexts: Vec::new(),
             hints: Vec::new(),
             expanded_from: Vec::new(),
+            preface: None,
         }
     }
 
@@ -123,6 +126,12 @@ impl Diagnostic {
     /// Adds the macro call that contains everything said so far; call it for the innermost expansion first.
     pub fn with_expansion(mut self, call: Span) -> Self {
         self.expanded_from.push(call);
+        self
+    }
+
+    /// Puts a line before everything.
+    pub fn with_preface(mut self, line: impl Into<String>) -> Self {
+        self.preface = Some(line.into());
         self
     }
 

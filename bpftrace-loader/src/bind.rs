@@ -201,7 +201,7 @@ pub(crate) fn bind(
     let mut params = params::Params::new(&manifest, invocation.options)?;
     let mut warnings = Vec::new();
 
-    check_typed_params(&manifest, invocation)?;
+    check_typed_params(&manifest, &mut params)?;
     let targets = targets::find(
         &manifest,
         &settings,
@@ -228,7 +228,9 @@ pub(crate) fn bind(
         .slots
         .iter()
         .map(|slot| {
-            slots::bytes(slot, invocation, &mut params, host).map(|bytes| (slot.offset, bytes))
+            slots::bytes(slot, invocation, &mut params, host)
+                .map(|bytes| (slot.offset, bytes))
+                .map_err(|error| error.at(slot.place, &manifest.source))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let large_map_keys = manifest
@@ -268,15 +270,17 @@ pub(crate) fn bind(
 }
 
 /// Refuses parameters that the program was not compiled for.
-fn check_typed_params(manifest: &Manifest, invocation: &Invocation<'_>) -> Result<(), LoadError> {
+fn check_typed_params(
+    manifest: &Manifest,
+    params: &mut params::Params<'_>,
+) -> Result<(), LoadError> {
     for (number, text) in &manifest.typed_params {
-        let at = (*number as usize).checked_sub(1);
-        if at.and_then(|at| invocation.options.params.get(at)) != Some(text) {
+        if params.positional(*number) != text {
             return Err(LoadError::usage(format!(
                 "positional parameter ${number} has to be '{text}', which the program was compiled \
                  for"
             ))
-            .hint("the types of the arguments of an attach point come from it"));
+            .hint("The compiler had to know it; compile the script again for another value."));
         }
     }
     Ok(())

@@ -12,6 +12,8 @@ pub enum ParamKind {
     Int,
     /// As text.
     Str,
+    /// As text, without so many bytes at its start.
+    StrFrom(u32),
 }
 
 /// Default value, and with it the type, of a named parameter.

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{AttachText, Feature, ParamKind, ProgramKind};
+use crate::{AttachText, Feature, ParamKind, ProgramKind, SourceRange};
 
 /// Index of a slot in [`crate::Manifest::slots`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct HostSlot {
     pub ty: SlotType,
     /// Offset in bytes from the start of `.rodata`.
     pub offset: u32,
+    /// Where the script asks for it; line 0 where it does not do so itself.
+    pub place: SourceRange,
 }
 
 /// The form of a slot's value.

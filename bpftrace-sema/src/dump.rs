@@ -56,6 +56,9 @@ impl<'a> Dumper<'a> {
                 .unwrap_or_default();
             self.line(0, &format!("map {}{key}: {value}{declared}", map.name));
         }
+        for (index, text) in &program.typed_params {
+            self.line(0, &format!("parameter {index} is {text:?}"));
+        }
         for (i, slot) in program.slots.iter().enumerate() {
             let ty = self.ty(&slot.ty);
             self.line(0, &format!("slot {i}: {:?} as {ty}", slot.value));

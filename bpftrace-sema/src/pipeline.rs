@@ -149,7 +149,9 @@ fn analyze_without(
 
     // 4. The program, and what the kernel must be able to do for it.
     let mut program = assemble(session, &units, bodies, n_probes);
-    program.typed_params = typed_params.into_iter().collect();
+    program.typed_params.extend(typed_params);
+    program.typed_params.sort_unstable();
+    program.typed_params.dedup();
     program.requirements = find_requirements(&program, sources);
     if cfg!(debug_assertions)
         && let Err(message) = crate::verify::verify(&program)
@@ -218,11 +220,8 @@ fn infer<'a>(
 /// that is only counted up or down, else any. The others may get their types from it, in the next
 /// round. `false`: all are known.
 fn assume_integers(session: &mut Session<'_>) -> bool {
-    let assumptions: [fn(&MapState) -> bool; 3] = [
-        |state| !state.written,
-        |state| state.stepped,
-        |_| true,
-    ];
+    let assumptions: [fn(&MapState) -> bool; 3] =
+        [|state| !state.written, |state| state.stepped, |_| true];
     assumptions.iter().any(|assume| {
         let mut any = false;
         for state in session.maps.values_mut() {
@@ -289,7 +288,7 @@ fn assemble(
             let pid_filter = needs_pid_filter(unit.provider).then(|| {
                 session
                     .tables
-                    .slot(HostValue::TargetPid, Ty::Int(IntTy::U64))
+                    .slot(HostValue::TargetPid, Ty::Int(IntTy::U64), None)
             });
             Probe {
                 kind: unit.kind,
@@ -339,7 +338,7 @@ fn assemble(
         cgroup_filters: tables.cgroup_filters,
         named_params: tables.named_params,
         n_params: tables.n_params,
-        typed_params: Vec::new(),
+        typed_params: tables.fixed_params.into_iter().collect(),
         config: settings.run,
         license: settings.license,
         requirements: Vec::new(),

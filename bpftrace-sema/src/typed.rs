@@ -139,6 +139,8 @@ pub struct SlotDef {
     pub value: HostValue,
     /// Type: an integer of 8 bytes, `Bool`, or `Str`.
     pub ty: Ty,
+    /// Where the script first asks for it, if it does so itself.
+    pub span: Option<Span>,
 }
 
 /// A probe: one BPF program.

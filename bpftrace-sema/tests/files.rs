@@ -33,6 +33,16 @@ fn run(script: &str) -> String {
         {
             options.overrides.push((key.to_owned(), value.to_owned()));
         }
+        if let Some(value) = word.strip_prefix("param=") {
+            let is_number = value.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+            let kind = if is_number {
+                ParamKind::Int
+            } else {
+                ParamKind::Str
+            };
+            options.params.push(value.to_owned());
+            options.param_kinds.push(kind);
+        }
         if let Some(name) = word.strip_prefix("include=") {
             options.includes.push(name.to_owned());
         }

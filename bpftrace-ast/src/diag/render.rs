@@ -35,6 +35,9 @@ pub fn render_all(diagnostics: &[Diagnostic], map: &SourceMap, color: Color) -> 
 pub fn render(diagnostic: &Diagnostic, map: &SourceMap, color: Color) -> String {
     let mut out = String::new();
     let severity = diagnostic.severity;
+    if let Some(preface) = &diagnostic.preface {
+        let _ = writeln!(out, "{preface}");
+    }
     headline(
         &mut out,
         map,

@@ -102,14 +102,13 @@ pub(crate) struct Low {
     pub(crate) debug: Vec<String>,
     /// Words that are not options, in order.
     pub(crate) words: Vec<String>,
-    /// Named parameters of the script: options behind it that are not bpftrace's.
+    /// Named parameters of the script: options behind a `--`.
     pub(crate) named: Vec<(String, Option<String>)>,
 }
 
 impl Low {
     /// Reads the command line. As with GNU `getopt`, options are taken behind the script too, up to
-    /// a `--`; what starts with `--` behind that, and unknown long options behind the script, are
-    /// named parameters of the script.
+    /// a `--`; what starts with `--` behind that are named parameters of the script.
     pub(crate) fn parse(
         args: impl IntoIterator<Item = std::ffi::OsString>,
     ) -> Result<Self, UsageError> {
@@ -205,14 +204,6 @@ impl Low {
                 }
                 "test" | "bench" => self.set_mode(name)?,
                 "fmt" => self.set_mode("format")?,
-                other if self.program.is_some() || !self.words.is_empty() => {
-                    let value = parser
-                        .optional_value()
-                        .map(|value| value.string())
-                        .transpose()
-                        .map_err(bad)?;
-                    self.named.push((other.to_owned(), value));
-                }
                 other => {
                     return Err(UsageError::with_usage(format!(
                         "unrecognized option '--{other}'"
@@ -286,9 +277,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_options_before_a_script_are_errors() {
-        let error = Low::parse(["--zz".into()]).expect_err("unknown");
-        assert!(error.show_usage);
-        assert_eq!(error.message, "unrecognized option '--zz'");
+    fn unknown_options_before_two_dashes_are_errors() {
+        for args in [
+            &["--zz"][..],
+            &["-e", "begin {}", "--zz=1"],
+            &["x.bt", "--zz"],
+        ] {
+            let error = Low::parse(args.iter().map(Into::into)).expect_err("unknown");
+            assert!(error.show_usage);
+            assert_eq!(error.message, "unrecognized option '--zz'");
+        }
     }
 }

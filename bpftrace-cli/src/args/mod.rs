@@ -123,7 +123,7 @@ impl UsageError {
 
 impl From<LoadError> for UsageError {
     fn from(error: LoadError) -> Self {
-        Self::new(error.to_string())
+        Self::new(error.summary())
     }
 }
 

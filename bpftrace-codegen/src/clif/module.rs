@@ -217,7 +217,8 @@ impl<'p> Module<'p> {
             module.requirements.push(requirement.clone());
         }
         for slot in &program.slots {
-            module.add_slot(slot.value.clone(), &slot.ty)?;
+            let place = slot.span.map(|span| module.lines.range(span));
+            module.add_slot(slot.value.clone(), &slot.ty, place.unwrap_or_default())?;
         }
         for map in &program.maps {
             let (def, meta) = super::map::define(program, map, &module.maps)?;
@@ -369,7 +370,7 @@ impl<'p> Module<'p> {
 
     // .rodata.
 
-    fn add_slot(&mut self, value: HostValue, ty: &Ty) -> R<u32> {
+    fn add_slot(&mut self, value: HostValue, ty: &Ty, place: SourceRange) -> R<u32> {
         let row = self.slots.len();
         let (ty, size, align) = match ty {
             Ty::Bool => (SlotType::Bool, 1, 1),
@@ -379,7 +380,12 @@ impl<'p> Module<'p> {
         let offset = self
             .rodata
             .add(&format!("slot_{row}"), &vec![0; size], align, None)?;
-        self.slots.push(HostSlot { value, ty, offset });
+        self.slots.push(HostSlot {
+            value,
+            ty,
+            offset,
+            place,
+        });
         Ok(offset)
     }
 
@@ -400,7 +406,7 @@ impl<'p> Module<'p> {
             }
             _ => Ty::Int(bpftrace_sema::IntTy::U64),
         };
-        self.add_slot(value.clone(), &ty)
+        self.add_slot(value.clone(), &ty, SourceRange::default())
     }
 
     /// Whether the slot of a host value is one byte wide.

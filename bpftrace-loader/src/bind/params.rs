@@ -86,6 +86,10 @@ impl<'a> Params<'a> {
         let text = self.positional(index);
         match kind {
             ParamKind::Str => Ok(Bound::Text(text.to_owned())),
+            ParamKind::StrFrom(skip) => {
+                let bytes = text.as_bytes().get(skip as usize..).unwrap_or_default();
+                Ok(Bound::Text(String::from_utf8_lossy(bytes).into_owned()))
+            }
             ParamKind::Int if text.is_empty() => Ok(Bound::Number(0)),
             ParamKind::Int => parse_integer(text).map(Bound::Number).map_err(|error| {
                 LoadError::usage(match error {

@@ -74,10 +74,10 @@ pub(super) fn resolve(manifest: &Manifest, host: &dyn Host) -> Result<Settings, 
             "warn" => MissingProbes::Warn,
             "ignore" => MissingProbes::Ignore,
             _ => {
-                return Err(LoadError::usage(format!(
-                    "Invalid value for missing_probes: valid values are \"ignore\", \"warn\", and \
-                     \"error\". {text} was provided"
-                )));
+                return Err(LoadError::usage(
+                    "missing_probes: Invalid value for missing_probes: valid values are ignore, \
+                     warn, and error.",
+                ));
             }
         });
     }
@@ -88,10 +88,10 @@ pub(super) fn resolve(manifest: &Manifest, host: &dyn Host) -> Result<Settings, 
             "NONE" | "0" => CacheUserSymbols::None,
             "1" => return checked(manifest, host, config),
             _ => {
-                return Err(LoadError::usage(format!(
-                    "Invalid value for cache_user_symbols: valid values are PER_PID, PER_PROGRAM, \
-                     and NONE. {text} was provided"
-                )));
+                return Err(LoadError::usage(
+                    "cache_user_symbols: Invalid value for cache_user_symbols: valid values are \
+                     PER_PID, PER_PROGRAM, and NONE.",
+                ));
             }
         });
     }
@@ -149,7 +149,7 @@ fn boolean(host: &dyn Host, key: &str, value: &mut Option<bool>) -> Result<(), L
     if let Some(text) = read(host, key) {
         let parsed = parse_bool(text.trim()).ok_or_else(|| {
             LoadError::usage(format!(
-                "Invalid value for {key}: valid values are \"true\", \"false\". {text} was provided"
+                "{key}: Invalid bool value: valid values are true, false, 1 or 0."
             ))
         })?;
         *value = Some(parsed);

@@ -364,6 +364,7 @@ fn slots(values: &[(HostValue, SlotType)]) -> Manifest {
             value: value.clone(),
             ty: *ty,
             offset: 8 * index as u32,
+            place: SourceRange::default(),
         });
     }
     manifest

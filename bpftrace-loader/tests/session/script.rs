@@ -139,6 +139,7 @@ impl ScriptBuilder {
             value,
             ty: SlotType::U64,
             offset,
+            place: SourceRange::default(),
         });
         number
     }

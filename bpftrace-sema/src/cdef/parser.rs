@@ -827,7 +827,8 @@ impl<'r> Parser<'r> {
         }
         loop {
             self.member(base.clone(), specifier.attributes, out)?;
-            if self.take(";") {
+            // The last one may do without.
+            if self.take(";") || self.at_punct("}") {
                 return Ok(());
             }
             if !self.take(",") {
@@ -893,7 +894,10 @@ impl<'r> Parser<'r> {
     fn width(&mut self, ty: &CType, named: bool) -> Parse<u64> {
         let start = self.at;
         while self.peek().is_some_and(|token| {
-            !token.is_punct(";") && !token.is_punct(",") && !token.is_word("__attribute__")
+            !token.is_punct(";")
+                && !token.is_punct(",")
+                && !token.is_punct("}")
+                && !token.is_word("__attribute__")
         }) {
             self.at += 1;
         }

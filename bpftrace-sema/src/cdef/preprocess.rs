@@ -66,6 +66,8 @@ pub(super) struct Preprocessor<'a> {
     open: Vec<Open>,
     n_headers: usize,
     n_bytes: usize,
+    /// Lines of C text in the script so far.
+    n_lines: usize,
     /// Whether the kernel's types are known, so that its headers are not needed for them.
     has_kernel_types: bool,
 }
@@ -100,6 +102,7 @@ impl<'a> Preprocessor<'a> {
             open: Vec::new(),
             n_headers: 0,
             n_bytes: 0,
+            n_lines: 0,
             has_kernel_types,
         }
     }
@@ -131,6 +134,7 @@ impl<'a> Preprocessor<'a> {
         });
         self.tokens(&tokens);
         self.open.pop();
+        self.n_lines += text.lines().count();
     }
 
     /// Ends the script.
@@ -456,18 +460,28 @@ impl<'a> Preprocessor<'a> {
                     "headers in quotes are looked for beside the script, then where -I says"
                 }
             };
-            self.diags.push(
-                Diagnostic::new(
-                    bpftrace_ast::diag::Severity::Error,
-                    codes::C_DEFINITION,
-                    span,
-                    message,
-                )
-                .with_hint(hint),
-            );
+            let mut diag = Diagnostic::new(
+                bpftrace_ast::diag::Severity::Error,
+                codes::C_DEFINITION,
+                span,
+                &message,
+            )
+            .with_hint(hint);
+            if let Some(span) = span.filter(|_| self.open.len() == 1) {
+                diag = diag.with_preface(self.in_words_of_clang(span, name, &message));
+            }
+            self.diags.push(diag);
             return;
         };
         self.header(span, header);
+    }
+
+    /// What bpftrace with clang says of an `#include` in the script: a line that people look for. It
+    /// counts lines of C text, behind one of its own.
+    fn in_words_of_clang(&self, span: Span, name: &str, message: &str) -> String {
+        let line = self.n_lines + 2;
+        let column = self.sources.text(span).find(name).unwrap_or(1);
+        format!("definitions.h:{line}:{column}: fatal error: {message}")
     }
 
     /// Reads a header that has been found.

@@ -285,6 +285,13 @@ impl Lowerer<'_, '_> {
         val.known.then_some(val)
     }
 
+    /// An argument that must be a literal.
+    pub(super) fn literal_val(&mut self, call: &node::Call, at: usize) -> Option<Val> {
+        let tree = self.value_arg(call.args.get(at)?)?;
+        let val = self.literal_expr(tree);
+        val.known.then_some(val)
+    }
+
     /// An argument that must be an integer.
     pub(super) fn int_arg(&mut self, call: &node::Call, at: usize) -> Option<Val> {
         let val = self.arg_val(call, at)?;
@@ -321,7 +328,7 @@ impl Lowerer<'_, '_> {
                 return None;
             }
             _ => {
-                let val = self.expr(tree);
+                let val = self.literal_expr(tree);
                 if !val.known {
                     return None;
                 }
@@ -354,7 +361,7 @@ impl Lowerer<'_, '_> {
 
     /// An argument that must be an integer literal.
     pub(super) fn literal_int(&mut self, call: &node::Call, at: usize) -> Option<i128> {
-        let val = self.arg_val(call, at)?;
+        let val = self.literal_val(call, at)?;
         match val.as_literal() {
             Some(value) => Some(value),
             None => {
@@ -473,7 +480,7 @@ impl Lowerer<'_, '_> {
             let Some(tree) = self.value_arg(arg) else {
                 return Val::unknown(span);
             };
-            let val = self.expr(tree);
+            let val = self.literal_expr(tree);
             if !val.known {
                 return Val::unknown(span);
             }

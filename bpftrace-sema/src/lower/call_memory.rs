@@ -41,6 +41,14 @@ impl Lowerer<'_, '_> {
         // Parameters are text here; what is added to them skips characters.
         let val = match &tree.kind {
             Ast::PositionalParam(n) => self.positional(tree.span, *n, Some(ParamKind::Str)),
+            Ast::Binary {
+                op: node::BinaryOp::Add,
+                left,
+                right,
+                ..
+            } if matches!(left.kind, Ast::PositionalParam(_)) => {
+                self.positional_tail(tree, left, right)
+            }
             _ => self.expr(tree),
         };
         let max = self.s.settings.max_strlen;
@@ -126,6 +134,18 @@ impl Lowerer<'_, '_> {
             },
         )
         .with_space(Mem::Kernel)
+    }
+
+    /// `$1 + 2` where a text is meant: what follows the first two characters.
+    fn positional_tail(&mut self, tree: &node::Expr, param: &node::Expr, skip: &node::Expr) -> Val {
+        let skip = self.literal_expr(skip);
+        let skip = skip.as_literal().and_then(|skip| u32::try_from(skip).ok());
+        match (&param.kind, skip) {
+            (Ast::PositionalParam(n), Some(skip)) => {
+                self.positional(tree.span, *n, Some(ParamKind::StrFrom(skip)))
+            }
+            _ => self.expr(tree),
+        }
     }
 
     /// Something to read from: a pointer that says which memory it is about. Integers become

@@ -317,7 +317,7 @@ impl Lowerer<'_, '_> {
         };
         let mut values = Vec::new();
         for at in 1..call.args.len() {
-            let Some(val) = self.arg_val(call, at) else {
+            let Some(val) = self.literal_val(call, at) else {
                 return Val::unknown(span);
             };
             let value = match (

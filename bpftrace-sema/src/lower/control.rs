@@ -225,7 +225,7 @@ impl Lowerer<'_, '_> {
             }
             _ => {
                 self.comptime_depth += 1;
-                let val = self.expr(inner);
+                let val = self.literal_expr(inner);
                 self.comptime_depth -= 1;
                 val
             }

@@ -208,16 +208,56 @@ impl Lowerer<'_, '_> {
         self.s.tables.n_params = self.s.tables.n_params.max(index);
         let given = self.s.options.param_kinds.get(index as usize - 1).copied();
         let kind = kind.or(given).unwrap_or(ParamKind::Int);
+        if self.literal_depth > 0 {
+            return self.positional_literal(span, index, kind);
+        }
         match kind {
             ParamKind::Int => self
                 .slot(HostValue::Param { index, kind }, Ty::Int(IntTy::I64), span)
                 // Takes the signedness of what it meets; negative ones keep their bits.
                 .with_range((0, i128::from(i64::MAX))),
-            ParamKind::Str => {
+            ParamKind::Str | ParamKind::StrFrom(_) => {
                 let ty = Ty::Str(self.s.settings.max_strlen);
                 self.slot(HostValue::Param { index, kind }, ty, span)
             }
         }
+    }
+
+    /// `$n` as the compiler was given it. The program is for that value only.
+    fn positional_literal(&mut self, span: Span, index: u32, kind: ParamKind) -> Val {
+        let params = &self.s.options.params;
+        let text = params.get(index as usize - 1).cloned().unwrap_or_default();
+        let val = match kind {
+            ParamKind::Str => Val::string(span, text.clone().into_bytes()),
+            ParamKind::StrFrom(skip) => {
+                let rest = text.as_bytes().get(skip as usize..).unwrap_or_default();
+                Val::string(span, rest.to_vec())
+            }
+            ParamKind::Int if text.is_empty() => Val::literal(span, 0),
+            ParamKind::Int => {
+                let (magnitude, negative) = match text.strip_prefix('-') {
+                    Some(magnitude) => (magnitude, true),
+                    None => (text.as_str(), false),
+                };
+                match bpftrace_notation::parse_uint(magnitude).map(i128::from) {
+                    Ok(value) => Val::literal(span, if negative { -value } else { value }),
+                    Err(error) => {
+                        self.error(codes::ARGUMENT_KIND, span, error.to_string());
+                        return Val::unknown(span);
+                    }
+                }
+            }
+        };
+        self.s.tables.fixed_params.insert(index, text);
+        val
+    }
+
+    /// An expression that has to be a literal.
+    pub(super) fn literal_expr(&mut self, expr: &node::Expr) -> Val {
+        self.literal_depth += 1;
+        let val = self.expr(expr);
+        self.literal_depth -= 1;
+        val
     }
 
     fn tuple(&mut self, span: Span, elements: &[node::Expr]) -> Val {

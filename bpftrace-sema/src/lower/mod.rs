@@ -28,7 +28,7 @@ pub(crate) use functions::{Signature, read_signatures};
 pub(crate) use maps::merged_int;
 pub(crate) use types::named_type;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bpftrace_ast::diag::{Code, Diagnostic};
 use bpftrace_ast::node;
@@ -92,11 +92,13 @@ pub(crate) struct Tables {
     pub(crate) cgroup_filters: Vec<String>,
     pub(crate) named_params: Vec<NamedParam>,
     pub(crate) n_params: u32,
+    /// Positional parameters whose values are part of the program.
+    pub(crate) fixed_params: BTreeMap<u32, String>,
 }
 
 impl Tables {
     /// The slot of a value that is bound at start.
-    pub(crate) fn slot(&mut self, value: HostValue, ty: Ty) -> SlotIdx {
+    pub(crate) fn slot(&mut self, value: HostValue, ty: Ty, span: Option<Span>) -> SlotIdx {
         if let Some(&known) = self.slot_numbers.get(&value) {
             return known;
         }
@@ -104,6 +106,7 @@ impl Tables {
         self.slots.push(SlotDef {
             value: value.clone(),
             ty,
+            span,
         });
         self.slot_numbers.insert(value, idx);
         idx
@@ -363,6 +366,8 @@ pub(crate) struct Lowerer<'s, 'a> {
     n_outer_scopes: usize,
     /// Inside `comptime`: what depends on the target is decided by the types at hand.
     comptime_depth: u32,
+    /// Inside what has to be a literal: parameters are what the compiler was given.
+    literal_depth: u32,
     /// Open loops outside of the macro that is being expanded.
     n_outer_loops: usize,
     /// C macros that are being expanded.
@@ -417,6 +422,7 @@ impl<'s, 'a> Lowerer<'s, 'a> {
             expansions: Vec::new(),
             n_outer_scopes: 0,
             comptime_depth: 0,
+            literal_depth: 0,
             n_outer_loops: 0,
             c_expansions: Vec::new(),
             loops: Vec::new(),
@@ -521,7 +527,7 @@ impl Lowerer<'_, '_> {
     }
 
     fn slot(&mut self, value: HostValue, ty: Ty, span: Span) -> Val {
-        let idx = self.s.tables.slot(value, ty.clone());
+        let idx = self.s.tables.slot(value, ty.clone(), Some(span));
         Val::new(ty, span, ExprKind::Slot(idx))
     }
 

@@ -49,12 +49,12 @@ pub(crate) enum Unstable {
 }
 
 const LICENSES: &[&str] = &[
-    "GPL",
-    "GPL v2",
-    "GPL and additional rights",
-    "Dual BSD/GPL",
     "Dual MIT/GPL",
+    "Dual BSD/GPL",
     "Dual MPL/GPL",
+    "GPL and additional rights",
+    "GPL v2",
+    "GPL",
 ];
 
 /// Keys that a config block takes.
@@ -146,7 +146,7 @@ pub(crate) fn read_config(
                 | "max_bpf_progs"
                 | "dummy_ts_map"
         ) || key.starts_with("unstable_");
-        if shapes_code && let Err(message) = set(&mut settings, &key, &Word::Text(value)) {
+        if shapes_code && let Err(message) = set(&mut settings, &key, &key, &Word::Text(value)) {
             diags.push(Diagnostic::new(
                 bpftrace_ast::diag::Severity::Error,
                 codes::CONFIG,
@@ -216,34 +216,35 @@ fn canonical(key: &str) -> String {
 
 fn read_entry(entry: &ConfigEntry, settings: &mut Settings, diags: &mut Vec<Diagnostic>) {
     let written = &entry.key.name;
-    let span = entry.key.span;
     let mut key = canonical(written);
+    let mut renamed = false;
     let warn = |diags: &mut Vec<Diagnostic>, span: Span, message: String| {
         diags.push(Diagnostic::warning(codes::CONFIG, span, message));
     };
     if RETIRED.contains(&key.as_str()) {
         warn(
             diags,
-            span,
-            format!("{key} is deprecated and has no effect"),
+            entry.span,
+            format!("{written} is deprecated and has no effect"),
         );
         return;
     }
     if ENVIRONMENT_ONLY.contains(&key.as_str()) {
         diags.push(Diagnostic::error(
             codes::CONFIG,
-            span,
+            entry.span,
             format!("{written}: can only be set as an environment variable"),
         ));
         return;
     }
-    if let Some((old, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
+    if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
         warn(
             diags,
-            span,
-            format!("{old} is deprecated. Use {new} instead."),
+            entry.span,
+            format!("{written} has been renamed, please use {new}"),
         );
         key = (*new).to_owned();
+        renamed = true;
     }
     if !KEYS.contains(&key.as_str()) {
         let mut diag = Diagnostic::error(
@@ -267,8 +268,9 @@ fn read_entry(entry: &ConfigEntry, settings: &mut Settings, diags: &mut Vec<Diag
         ConfigValue::Integer(lit) => Word::Integer(lit.value),
         ConfigValue::Word(word) => Word::Text(word),
     };
-    if let Err(message) = set(settings, &key, &word) {
-        diags.push(Diagnostic::error(codes::CONFIG, entry.value_span, message));
+    let shown = if renamed { key.as_str() } else { written };
+    if let Err(message) = set(settings, &key, shown, &word) {
+        diags.push(Diagnostic::error(codes::CONFIG, entry.span, message));
     }
 }
 
@@ -288,9 +290,7 @@ impl Word<'_> {
     fn number(&self, key: &str) -> Result<u64, String> {
         match self {
             Word::Integer(n) => Ok(*n),
-            Word::Text(text) => text
-                .trim()
-                .parse()
+            Word::Text(text) => bpftrace_notation::parse_uint(text.trim())
                 .map_err(|_| format!("{key}: expecting a number, got {text}")),
         }
     }
@@ -299,8 +299,8 @@ impl Word<'_> {
         match self.text().to_ascii_lowercase().as_str() {
             "1" | "true" | "on" | "yes" => Ok(true),
             "0" | "false" | "off" | "no" => Ok(false),
-            other => Err(format!(
-                "{key}: invalid bool value, valid values are true or false, got {other}"
+            _ => Err(format!(
+                "{key}: Invalid bool value: valid values are true, false, 1 or 0."
             )),
         }
     }
@@ -310,14 +310,15 @@ impl Word<'_> {
             "enable" | "1" | "true" | "on" | "yes" => Ok(Unstable::Enable),
             "warn" => Ok(Unstable::Warn),
             "error" | "0" | "false" | "off" | "no" => Ok(Unstable::Error),
-            other => Err(format!(
-                "Invalid value for {key}: valid values are enable, warn, and error, got {other}"
+            _ => Err(format!(
+                "{key}: Invalid value for unstable config: valid values are enable, warn, and error."
             )),
         }
     }
 }
 
-fn set(settings: &mut Settings, key: &str, word: &Word<'_>) -> Result<(), String> {
+/// Sets what a key stands for; `written` is how the script has it.
+fn set(settings: &mut Settings, key: &str, written: &str, word: &Word<'_>) -> Result<(), String> {
     let run = &mut settings.run;
     match key {
         "cache_user_symbols" => {
@@ -328,60 +329,68 @@ fn set(settings: &mut Settings, key: &str, word: &Word<'_>) -> Result<(), String
                 "1" => return Ok(()),
                 _ => {
                     return Err(format!(
-                        "Invalid value for {key}: valid values are PER_PID, PER_PROGRAM, and NONE"
+                        "{written}: Invalid value for cache_user_symbols: valid values are PER_PID, \
+                         PER_PROGRAM, and NONE."
                     ));
                 }
             });
         }
-        "cpp_demangle" => run.cpp_demangle = Some(word.boolean(key)?),
-        "lazy_symbolication" => run.lazy_symbolication = Some(word.boolean(key)?),
+        "cpp_demangle" => run.cpp_demangle = Some(word.boolean(written)?),
+        "lazy_symbolication" => run.lazy_symbolication = Some(word.boolean(written)?),
         "license" => {
             let text = word.text();
             if !LICENSES.contains(&text.as_str()) {
                 return Err(format!(
-                    "Invalid value for license: valid values are {}",
+                    "Invalid value for license. Found: {text}. Valid values: {}. Read more about BPF \
+                     programs and licensing: https://docs.kernel.org/bpf/bpf_licensing.html\
+                     #using-bpf-programs-in-the-linux-kernel",
                     LICENSES.join(", ")
                 ));
             }
             settings.license = text;
         }
-        "log_size" => run.log_size = Some(word.number(key)?),
+        "log_size" => run.log_size = Some(word.number(written)?),
         "max_bpf_progs" => {
-            settings.max_bpf_progs = word.number(key)?;
+            settings.max_bpf_progs = word.number(written)?;
             run.max_bpf_progs = Some(settings.max_bpf_progs);
         }
-        "max_cat_bytes" => run.max_cat_bytes = Some(word.number(key)?),
-        "max_map_keys" => run.max_map_keys = Some(word.number(key)?),
-        "max_probes" => run.max_probes = Some(word.number(key)?),
+        "max_cat_bytes" => run.max_cat_bytes = Some(word.number(written)?),
+        "max_map_keys" => run.max_map_keys = Some(word.number(written)?),
+        "max_probes" => run.max_probes = Some(word.number(written)?),
         "max_strlen" => {
-            let n = word.number(key)?;
+            let n = word.number(written)?;
             if n == 0 || n > MAX_STRLEN_LIMIT {
-                return Err(format!("{key}: must be 1 to {MAX_STRLEN_LIMIT}, got {n}"));
+                return Err(format!(
+                    "{written}: must be 1 to {MAX_STRLEN_LIMIT}, got {n}"
+                ));
             }
             settings.max_strlen = u32::try_from(n).unwrap_or(u32::MAX);
         }
         "missing_probes" => {
-            run.missing_probes = Some(match word.text().as_str() {
+            run.missing_probes = Some(match word.text().to_ascii_lowercase().as_str() {
                 "error" => MissingProbes::Error,
                 "warn" => MissingProbes::Warn,
                 "ignore" => MissingProbes::Ignore,
                 _ => {
                     return Err(format!(
-                        "Invalid value for {key}: valid values are ignore, warn, and error."
+                        "{written}: Invalid value for missing_probes: valid values are ignore, warn, \
+                         and error."
                     ));
                 }
             });
         }
         "on_stack_limit" => {
-            settings.on_stack_limit = u32::try_from(word.number(key)?.min(512)).unwrap_or(512);
+            settings.on_stack_limit = u32::try_from(word.number(written)?.min(512)).unwrap_or(512);
         }
-        "perf_rb_pages" => run.perf_rb_pages = Some(word.number(key)?),
-        "print_maps_on_exit" => run.print_maps_on_exit = Some(word.boolean(key)?),
-        "show_debug_info" => run.show_debug_info = Some(word.boolean(key)?),
+        "perf_rb_pages" => run.perf_rb_pages = Some(word.number(written)?),
+        "print_maps_on_exit" => run.print_maps_on_exit = Some(word.boolean(written)?),
+        "show_debug_info" => run.show_debug_info = Some(word.boolean(written)?),
         "stack_mode" => {
             settings.stack_mode = parse_stack_mode(&word.text()).ok_or_else(|| {
-                "Invalid value for stack_mode: valid values are bpftrace, raw, perf, and build_id."
-                    .to_owned()
+                format!(
+                    "{written}: Invalid value for stack_mode: valid values are bpftrace, raw, perf, and \
+                     build_id."
+                )
             })?;
         }
         "str_trunc_trailer" => run.str_trunc_trailer = Some(word.text()),
@@ -389,14 +398,14 @@ fn set(settings: &mut Settings, key: &str, word: &Word<'_>) -> Result<(), String
             settings.time_map = Some(word.text().trim_start_matches('@').to_owned());
         }
         "use_blazesym" => {
-            word.boolean(key)?;
+            word.boolean(written)?;
         }
         "unstable_import_statement" => {
-            word.unstable(key)?;
+            word.unstable(written)?;
         }
-        "unstable_tseries" => settings.tseries = word.unstable(key)?,
-        "unstable_typeinfo" => settings.typeinfo = word.unstable(key)?,
-        "unstable_dw_ustack" => settings.dw_ustack = word.unstable(key)?,
+        "unstable_tseries" => settings.tseries = word.unstable(written)?,
+        "unstable_typeinfo" => settings.typeinfo = word.unstable(written)?,
+        "unstable_dw_ustack" => settings.dw_ustack = word.unstable(written)?,
         // Overrides of keys that no config block knows.
         _ => {}
     }
