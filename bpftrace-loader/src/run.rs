@@ -6,8 +6,9 @@ mod modes;
 use std::io;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use bpftrace_meta::{Manifest, MapId, MapRole};
+use bpftrace_meta::{LostLayout, Manifest, MapId, MapRole};
 
 use crate::Exit;
 use crate::attach::{self, Attached};
@@ -24,6 +25,9 @@ use crate::print::{
 
 /// Records taken before signals are looked at.
 const RECORDS_PER_TURN: usize = 4096;
+
+/// Losses are told this often while there is no end of records.
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
 
 /// Bytes of the hash of a key, which is the key of a [`MapRole::Keys`] map.
 const HASH_SIZE: usize = 16;
@@ -141,6 +145,20 @@ impl Lost<'_> {
         self.reported = total;
         Ok((total, new))
     }
+
+    /// The exit status, if `exit` was called when the ring buffer was full.
+    fn exit(&self) -> io::Result<Option<u8>> {
+        let Some(map) = self.map else {
+            return Ok(None);
+        };
+        let cells = map.lookup(&LostLayout::EXIT_KEY.to_le_bytes())?;
+        Ok(cells
+            .unwrap_or_default()
+            .chunks_exact(8)
+            .map(|cell| u64::from_le_bytes(cell.try_into().expect("8 bytes")))
+            .find(|word| word & LostLayout::EXIT_ASKED != 0)
+            .map(|word| word as u8))
+    }
 }
 
 fn output_failed(error: io::Error) -> LoadError {
@@ -237,6 +255,30 @@ impl Events<'_> {
             return Ok(Some(end));
         }
         written(self.printer.flush_packets(self.sink))
+    }
+
+    /// Whether `exit` was called and could not be sent; handles the records that are there by now.
+    fn exit_unsent(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<Option<End>, LoadError> {
+        let asked = self
+            .lost
+            .exit()
+            .map_err(|e| LoadError::io("Failed to look for exit", &e))?;
+        let Some(code) = asked else {
+            return Ok(None);
+        };
+        Ok(self.drain_present(unwatch)?.or(Some(End::Asked(code))))
+    }
+
+    /// Handles the records that are there by now. More may come all the while, faster than we are.
+    fn drain_present(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<Option<End>, LoadError> {
+        let produced = self.ring.as_ref().map_or(0, RingBuffer::produced);
+        loop {
+            let (more, end) = self.turn(unwatch)?;
+            let is_behind = |ring: &RingBuffer<'_>| ring.consumed() < produced;
+            if end.is_some() || !more || !self.ring.as_ref().is_some_and(is_behind) {
+                return Ok(end);
+            }
+        }
     }
 
     /// Forgets all records there are.
@@ -428,7 +470,10 @@ pub(crate) fn run(
     let end = if iterated || only_begin_and_end {
         match events.drain(&mut |_| {})? {
             Some(end) => end,
-            None => events.settle()?.unwrap_or(End::Done),
+            None => match events.settle()? {
+                Some(end) => end,
+                None => events.exit_unsent(&mut |_| {})?.unwrap_or(End::Done),
+            },
         }
     } else {
         wait(loaded, &mut attached, &mut events, &signals, traced)?
@@ -458,19 +503,27 @@ fn wait(
     if let Some(end) = traced.end() {
         epoll.add(end.as_fd(), TRACED).map_err(failed)?;
     }
+    let mut unwatch = |address: u64| {
+        attached.detach(&|index| {
+            let number = loaded.bound.attachments[index].targets[0];
+            matches!(&loaded.bound.targets[number as usize].place,
+                Place::Watchpoint { address: found, .. } if *found == address)
+        });
+    };
     let mut more = true;
+    let mut settled = Instant::now();
     loop {
-        if !more && let Some(end) = events.settle()? {
-            return Ok(end);
+        // A flood of events may leave us no time to wait, but is seen and counted all the same.
+        if !more || settled.elapsed() >= SETTLE_EVERY {
+            if let Some(end) = events.settle()? {
+                return Ok(end);
+            }
+            if let Some(end) = events.exit_unsent(&mut unwatch)? {
+                return Ok(end);
+            }
+            settled = Instant::now();
         }
         let ready = epoll.wait(!more).map_err(failed)?;
-        let mut unwatch = |address: u64| {
-            attached.detach(&|index| {
-                let number = loaded.bound.attachments[index].targets[0];
-                matches!(&loaded.bound.targets[number as usize].place,
-                    Place::Watchpoint { address: found, .. } if *found == address)
-            });
-        };
         // Signals first: a flood of events must not keep us from ending.
         if ready.contains(&SIGNAL) {
             while let Some(signal) = signals.take() {
@@ -487,7 +540,7 @@ fn wait(
             return Ok(end);
         }
         if ready.contains(&TRACED) {
-            return Ok(events.drain(&mut unwatch)?.unwrap_or(End::Done));
+            return Ok(events.drain_present(&mut unwatch)?.unwrap_or(End::Done));
         }
         let (again, end) = events.turn(&mut unwatch)?;
         if let Some(end) = end {

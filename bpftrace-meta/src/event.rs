@@ -105,6 +105,14 @@ pub struct HelperFailure {
 /// Where lost events are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostLayout {
-    /// Per-CPU array with one `u64`: records that found the ring buffer full.
+    /// Per-CPU array of `u64`. Entry 0 counts records that found the ring buffer full. Entry
+    /// [`Self::EXIT_KEY`] is where an `exit` that found it full leaves word.
     pub map: MapId,
+}
+
+impl LostLayout {
+    /// The entry of `exit`: 0, or the exit status with [`Self::EXIT_ASKED`].
+    pub const EXIT_KEY: u32 = 1;
+    /// `exit` was called.
+    pub const EXIT_ASKED: u64 = 1 << 8;
 }

@@ -123,7 +123,9 @@ impl UsageError {
 
 impl From<LoadError> for UsageError {
     fn from(error: LoadError) -> Self {
-        Self::new(error.summary())
+        let text = error.to_string();
+        // `main` says that it is an error.
+        Self::new(text.strip_prefix("ERROR: ").unwrap_or(&text))
     }
 }
 

@@ -61,7 +61,8 @@ impl FnCx<'_, '_> {
         // What has side effects, or might leave the probe, comes before the record is reserved; and so do
         // numbers that may come with a warning, as records arrive in the order of their reservation.
         let warns = self.m.program.options.extra_warnings;
-        let all_first = warns || !args.iter().all(capture::is_pure);
+        let is_exit = matches!(event, Event::Exit);
+        let all_first = warns || is_exit || !args.iter().all(capture::is_pure);
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
             let is_number = scalar_type(&arg.ty).is_some() && !is_by_address(&arg.ty);
@@ -77,7 +78,14 @@ impl FnCx<'_, '_> {
             };
             values.push(value);
         }
-        self.send_record(size, |cx, record| {
+        let code = match (values.first(), args.first()) {
+            (Some(Evaluated::Number(code)), Some(arg)) if is_exit => {
+                let signed = matches!(&arg.ty, Ty::Int(int) if int.signed);
+                Some(self.resize_int(*code, types::I64, signed))
+            }
+            _ => None,
+        };
+        let fill = |cx: &mut Self, record: Addr| {
             cx.store_event_number(meta, record);
             for ((value, layout), arg) in values.into_iter().zip(&layouts).zip(args) {
                 let dst = record.at(u64::from(layout.offset));
@@ -90,7 +98,12 @@ impl FnCx<'_, '_> {
                 }
             }
             Ok(())
-        })
+        };
+        if is_exit {
+            self.send_record_or(size, fill, |cx| cx.leave_exit(code))
+        } else {
+            self.send_record(size, fill)
+        }
     }
 
     fn store_event_number(&mut self, event: bpftrace_meta::EventId, record: Addr) {

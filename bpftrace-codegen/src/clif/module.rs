@@ -323,7 +323,7 @@ impl<'p> Module<'p> {
                 MapSize::Fixed,
             ),
             SpecialMap::Lost => (
-                MapDef::new("lost_events", map_type::PERCPU_ARRAY, 4, 8, 1),
+                MapDef::new("lost_events", map_type::PERCPU_ARRAY, 4, 8, 2),
                 MapRole::LostEvents,
                 MapSize::Fixed,
             ),

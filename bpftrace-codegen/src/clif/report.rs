@@ -2,15 +2,16 @@
 
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{
-    ArgLayout, EventId, EventKind, EventMeta, HelperFailure, RuntimeError, SourceRange, ValueLayout,
+    ArgLayout, EventId, EventKind, EventMeta, HelperFailure, LostLayout, RuntimeError, SourceRange,
+    ValueLayout,
 };
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{Value, types};
+use cranelift_codegen::ir::{AtomicRmwOp, InstBuilder, MemFlagsData, Value, types};
 
 use super::R;
 use super::func::{FnCx, FunctionSpec, Role, build};
 use super::helper::Helper;
-use super::memory::{Access, Addr};
+use super::memory::Addr;
 use super::module::{Module, Shared, SpecialMap};
 use super::program::Program;
 
@@ -115,6 +116,19 @@ impl FnCx<'_, '_> {
         size: u32,
         fill: impl FnOnce(&mut Self, Addr) -> R<()>,
     ) -> R<()> {
+        self.send_record_or(size, fill, |cx| {
+            cx.call_shared(Shared::CountLost, &[])?;
+            Ok(())
+        })
+    }
+
+    /// Reserves a record, fills it and sends it off; does something else when there is no room.
+    pub(super) fn send_record_or(
+        &mut self,
+        size: u32,
+        fill: impl FnOnce(&mut Self, Addr) -> R<()>,
+        otherwise: impl FnOnce(&mut Self) -> R<()>,
+    ) -> R<()> {
         // A header is in front of each record, and both are padded (`bpf_ringbuf_reserve`).
         let record_bytes = (u64::from(size) + 8).next_multiple_of(8);
         self.note_sent(Some(record_bytes));
@@ -136,10 +150,28 @@ impl FnCx<'_, '_> {
         self.call_submit(record, flags);
         self.jump(after, &[]);
         self.enter(lost);
-        self.call_shared(Shared::CountLost, &[])?;
+        otherwise(self)?;
         self.jump(after, &[]);
         self.enter(after);
         Ok(())
+    }
+
+    /// Leaves word that `exit` was called, for it must not be lost.
+    pub(super) fn leave_exit(&mut self, code: Option<Value>) -> R<()> {
+        let map = self.m.special_map(SpecialMap::Lost);
+        let key = self.constant_bytes(&LostLayout::EXIT_KEY.to_le_bytes())?;
+        let (map, key) = (self.map_ptr(map), self.addr_value(key));
+        let word = self.call(Helper::MapLookupElem, &[map, key]);
+        self.when(word, false, |cx| {
+            let mut asked = cx.i64(LostLayout::EXIT_ASKED.cast_signed());
+            if let Some(code) = code {
+                let status = cx.i64(0xff);
+                let code = cx.b.ins().band(code, status);
+                asked = cx.b.ins().bor(asked, code);
+            }
+            cx.store(asked, Addr::value(word, 8));
+            Ok(())
+        })
     }
 
     fn call_submit(&mut self, record: Value, flags: Value) {
@@ -207,10 +239,15 @@ impl FnCx<'_, '_> {
         let (map, key) = (self.map_ptr(map), self.rodata(key));
         let counter = self.call(Helper::MapLookupElem, &[map, key]);
         self.when(counter, false, |cx| {
-            let counter = Addr::value(counter, 8);
-            let old = cx.load(types::I64, counter, Access::Shared);
-            let new = cx.add_imm(old, 1);
-            cx.store(new, counter);
+            // Programs may interrupt each other on one CPU, and none of them is to be forgotten.
+            let one = cx.i64(1);
+            cx.b.ins().atomic_rmw(
+                types::I64,
+                MemFlagsData::new(),
+                AtomicRmwOp::Add,
+                counter,
+                one,
+            );
             Ok(())
         })?;
         self.return_default();

@@ -142,6 +142,16 @@ impl<'a> RingBuffer<'a> {
         self.map.as_fd()
     }
 
+    /// Where the next record will be begun; positions only grow.
+    pub(crate) fn produced(&self) -> u64 {
+        self.positions.producer().load(Ordering::Acquire)
+    }
+
+    /// Everything before this position has been taken.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
     /// Hands records to `visit`, at most `limit`, until there are none or it says stop. Gives the
     /// number of records taken; after a stop, `None`.
     pub(crate) fn consume(
@@ -167,7 +177,7 @@ impl<'a> RingBuffer<'a> {
         while n < limit {
             let consumed = self.consumed;
             if produced <= consumed {
-                produced = self.positions.producer().load(Ordering::Acquire);
+                produced = self.produced();
             }
             let (next, len) = if consumed < produced {
                 self.next()?

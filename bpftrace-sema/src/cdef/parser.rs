@@ -831,6 +831,10 @@ impl<'r> Parser<'r> {
             if self.take(";") || self.at_punct("}") {
                 return Ok(());
             }
+            // The last member may do without, as C compilers have it.
+            if self.at_punct("}") {
+                return Ok(());
+            }
             if !self.take(",") {
                 return self.fail("expected ';' after a member");
             }
