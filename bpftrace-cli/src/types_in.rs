@@ -1,12 +1,15 @@
-//! The only place that opens BTF and tracepoint formats for the compiler.
+//! The only place that opens BTF, tracepoint formats and debug information for the compiler.
 
 use std::{
     fs,
     io::Write as _,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
+use bpftrace_debuginfo::{DebugInfo, Files};
+use bpftrace_loader::{LinuxHost, host::Host as _};
 use bpftrace_sema::KernelFiles;
 use btf_rs::{Backend, Btf};
 
@@ -20,15 +23,21 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 pub(crate) struct HostTypes {
     vmlinux: Option<PathBuf>,
     modules: bool,
+    /// Where debug information of programs is looked for; empty: the usual places.
+    debug_dirs: Vec<PathBuf>,
+    /// Whose files are meant.
+    pid: Option<i32>,
 }
 
 impl HostTypes {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(debug_dirs: &[PathBuf], pid: Option<i32>) -> Self {
         let named = std::env::var_os("BPFTRACE_BTF").filter(|path| !path.is_empty());
         let default = || Some(PathBuf::from(BTF_DIR).join("vmlinux")).filter(|p| p.exists());
         Self {
             // Modules belong to the running kernel, not to the one that a file describes.
             modules: named.is_none(),
+            debug_dirs: debug_dirs.to_vec(),
+            pid,
             vmlinux: named.map(PathBuf::from).or_else(default),
         }
     }
@@ -86,6 +95,20 @@ impl KernelFiles for HostTypes {
             return None;
         }
         fs::read_to_string(Self::events()?.join(category).join(event).join("format")).ok()
+    }
+
+    fn program(&self, path: &str) -> Option<DebugInfo> {
+        let found = LinuxHost::new().executables(path, self.pid).ok()?;
+        DebugInfo::open(found.first()?, &self.debug_dirs, &ProgramFiles)
+    }
+}
+
+/// Files with debug information.
+struct ProgramFiles;
+
+impl Files for ProgramFiles {
+    fn read(&self, path: &Path) -> Option<Rc<[u8]>> {
+        fs::read(path).ok().map(Into::into)
     }
 }
 

@@ -158,7 +158,10 @@ pub(crate) struct Stored {
 /// `None` for all structs whose values have the layout of the struct.
 pub(crate) fn stored_arguments(types: &TypeTable, id: StructId) -> Option<Stored> {
     let def = types.struct_def(id);
-    if !matches!(def.origin, Origin::Tracepoint { .. } | Origin::Arguments) {
+    if !matches!(
+        def.origin,
+        Origin::Tracepoint { .. } | Origin::Arguments | Origin::Registers
+    ) {
         return None;
     }
     let mut end = 0u64;

@@ -341,6 +341,7 @@ fn manifest(
                 uses_target_number,
                 n_insns: record.insn_cnt,
                 sent_per_run: function.sent,
+                layout: probe.layout.clone(),
             },
         ));
     }

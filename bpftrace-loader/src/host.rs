@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpftrace_meta::{Feature, ProgramKind};
+use bpftrace_debuginfo::DebugInfo;
+use bpftrace_meta::{Feature, ProgramKind, UserBuild};
 
 pub(crate) mod elf;
 mod linux;
@@ -163,4 +164,8 @@ pub trait Host {
     fn needed_files(&self, program: &Path) -> Vec<PathBuf>;
     /// Symbols and segments of an executable; `None` when it is not an ELF file.
     fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>>;
+    /// Which build of an executable a file is; `None` when it is none.
+    fn user_build(&self, path: &Path) -> io::Result<Option<UserBuild>>;
+    /// Debug information of an executable: in itself or in one of the directories (none: the usual ones).
+    fn debug_info(&self, path: &Path, directories: &[PathBuf]) -> Option<Rc<DebugInfo>>;
 }

@@ -41,6 +41,7 @@ pub use map::{AggKind, MapId, MapMeta, MapRole, MapSize, MapValue, TseriesAgg};
 pub use perf_event::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS};
 pub use probe::{
     AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, TextPart, UprobePlace,
+    UserBuild, UserLayout,
 };
 pub use provider::ProviderKind;
 pub use require::{Feature, Requirement};

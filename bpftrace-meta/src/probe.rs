@@ -294,4 +294,47 @@ pub struct ProbeMeta {
     /// Bytes of the ring buffer that one run takes at most, headers and padding of records included;
     /// `None` where the code sends from inside of a loop.
     pub sent_per_run: Option<u64>,
+    /// The executable or library that layouts of types come from: the code is for this build of it only.
+    pub layout: Option<UserLayout>,
+}
+
+/// Which build of an executable or library something is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UserBuild {
+    /// Its build id.
+    Id(Vec<u8>),
+    /// It has no build id: a checksum of all of it (FNV-1a).
+    Contents(u64),
+}
+
+impl UserBuild {
+    /// The build of a file without a build id.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self::Contents(hash)
+    }
+}
+
+impl std::fmt::Display for UserBuild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => {
+                write!(f, "build id ")?;
+                id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Self::Contents(sum) => write!(f, "checksum {sum:016x}"),
+        }
+    }
+}
+
+/// The executable or library whose types a program was compiled with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UserLayout {
+    /// As the script names it.
+    pub path: String,
+    /// Which build of it.
+    pub build: UserBuild,
 }

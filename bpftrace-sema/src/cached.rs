@@ -5,7 +5,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::typeinfo::{FormatField, FunctionInfo, RawType, TypeRef, TypeSource};
+use bpftrace_debuginfo::TypeName;
+use bpftrace_meta::UserBuild;
+
+use crate::typeinfo::{FormatField, FunctionInfo, ProgramParam, RawType, TypeRef, TypeSource};
 
 /// Answers of another source, remembered.
 pub(crate) struct Cached<'a> {
@@ -99,5 +102,25 @@ impl TypeSource for Cached<'_> {
 
     fn find_type_names(&self, keyword: &str, pattern: &str) -> Vec<String> {
         self.source.find_type_names(keyword, pattern)
+    }
+
+    fn program(&self, path: &str) -> Option<u32> {
+        self.source.program(path)
+    }
+
+    fn program_build(&self, program: u32) -> Option<UserBuild> {
+        self.source.program_build(program)
+    }
+
+    fn program_type(&self, program: u32, kind: TypeName, name: &str) -> Option<TypeRef> {
+        self.source.program_type(program, kind, name)
+    }
+
+    fn program_params(&self, program: u32, function: &str) -> Option<Vec<ProgramParam>> {
+        self.source.program_params(program, function)
+    }
+
+    fn program_functions(&self, program: u32, pattern: &str, demangled: bool) -> Vec<String> {
+        self.source.program_functions(program, pattern, demangled)
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use bpftrace_debuginfo::TypeName;
+
 use crate::typeinfo::{RawMember, RawType, TypeRef, TypeSource};
 use crate::{EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StructDef, StructId, Ty, TypeTable};
 
@@ -13,6 +15,8 @@ pub(crate) struct Imported {
     /// Structs and enums.
     pub(crate) table: TypeTable,
     types: HashMap<TypeRef, Ty>,
+    /// Enums of user programs that the script names.
+    program_enums: HashMap<TypeRef, Ty>,
     /// Raw members of structs that are not completed.
     pending: HashMap<StructId, Vec<RawMember>>,
     /// Members of completed structs whose types nobody has asked for.
@@ -60,7 +64,11 @@ impl Imported {
             },
             RawType::Ptr(to) => Ty::Ptr(Rc::new(self.ty_at(source, to, depth + 1)), Mem::Unknown),
             RawType::Array { element, count } => match self.ty_at(source, element, depth + 1) {
-                Ty::Int(IntTy { size: 1, .. }) if count > 0 => Ty::Str(count),
+                Ty::Int(IntTy { size: 1, .. })
+                    if count > 0 && (!ty.is_of_program() || is_char(&source.resolve(element))) =>
+                {
+                    Ty::Str(count)
+                }
                 Ty::Void => Ty::Void,
                 element => Ty::Array(Rc::new(element), count, Mem::Unknown),
             },
@@ -80,7 +88,7 @@ impl Imported {
                     name,
                     is_union,
                     size,
-                    origin: Origin::Kernel,
+                    origin: origin_of(ty),
                     members: Vec::new(),
                     complete: false,
                 });
@@ -89,14 +97,24 @@ impl Imported {
             }
             RawType::Fwd { name, is_union } => {
                 // The definition may be in another object.
-                match source.find_struct(&name, is_union) {
+                let found = if ty.is_of_program() {
+                    let kind = if is_union {
+                        TypeName::Union
+                    } else {
+                        TypeName::Struct
+                    };
+                    source.program_type(ty.object, kind, &name)
+                } else {
+                    source.find_struct(&name, is_union)
+                };
+                match found {
                     Some(found) if found != ty => self.ty_at(source, found, depth + 1),
                     _ => Ty::Struct(
                         self.table.add_struct(StructDef {
                             name,
                             is_union,
                             size: 0,
-                            origin: Origin::Kernel,
+                            origin: origin_of(ty),
                             members: Vec::new(),
                             complete: true,
                         }),
@@ -104,6 +122,15 @@ impl Imported {
                     ),
                 }
             }
+            // Their names are for those who ask for them by a cast.
+            RawType::Enum { size, .. } if ty.is_of_program() => Ty::Int(IntTy {
+                size: if matches!(size, 1 | 2 | 4 | 8) {
+                    size
+                } else {
+                    4
+                },
+                signed: false,
+            }),
             RawType::Enum {
                 name,
                 size,
@@ -128,6 +155,35 @@ impl Imported {
         };
         self.types.insert(ty, imported.clone());
         imported
+    }
+
+    /// An enum of a user program, with its names.
+    pub(crate) fn program_enum(&mut self, source: &dyn TypeSource, ty: TypeRef) -> Option<Ty> {
+        if let Some(known) = self.program_enums.get(&ty) {
+            return Some(known.clone());
+        }
+        let RawType::Enum {
+            name,
+            size,
+            signed,
+            values,
+        } = source.resolve(ty)
+        else {
+            return None;
+        };
+        let size = if matches!(size, 1 | 2 | 4 | 8) {
+            size
+        } else {
+            4
+        };
+        let id = self.table.add_enum(EnumDef {
+            name,
+            values,
+            kernel: false,
+        });
+        let made = Ty::Enum(id, IntTy { size, signed });
+        self.program_enums.insert(ty, made.clone());
+        Some(made)
     }
 
     /// Fills in the members of a struct. Types of named members stay [`Ty::Void`] until
@@ -247,6 +303,18 @@ impl Imported {
             _ => None,
         }
     }
+}
+
+fn origin_of(ty: TypeRef) -> Origin {
+    if ty.is_of_program() {
+        Origin::User
+    } else {
+        Origin::Kernel
+    }
+}
+
+fn is_char(ty: &RawType) -> bool {
+    matches!(ty, RawType::Int { name, .. } if name == "char")
 }
 
 /// The tag of a pointer type, as `user`: BTF puts it between the pointer and what it points to.

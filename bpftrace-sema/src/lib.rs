@@ -46,11 +46,11 @@ pub use texts::{
     Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, NoTexts, TextSource,
 };
 pub use ty::{
-    AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef, StructId, Ty,
-    TypeTable,
+    ARGUMENT_REGISTERS, AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef,
+    StructId, Ty, TypeTable,
 };
 pub use typed::*;
 pub use typeinfo::{
-    FormatField, FunctionInfo, KernelFiles, KernelTypes, RawMember, RawParam, RawType, TypeRef,
-    TypeSource, parse_format,
+    FIRST_PROGRAM, FormatField, FunctionInfo, KernelFiles, KernelTypes, ProgramParam, RawMember,
+    RawParam, RawType, TypeRef, TypeSource, parse_format,
 };

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bpftrace_ast::diag::{Diagnostic, has_errors};
 use bpftrace_ast::node::{Item, Probe as AstProbe, Script};
 use bpftrace_ast::source::{SourceMap, Span};
-use bpftrace_meta::{HostValue, ProgramKind};
+use bpftrace_meta::{HostValue, ProgramKind, UserLayout};
 
 use crate::cached::Cached;
 use crate::cdef::{CText, read_c};
@@ -139,7 +139,7 @@ fn analyze_without(
     );
     read_signatures(&mut session, &units, &mut diags);
     decls::declare_maps(script, &mut session.maps, &mut diags);
-    let bodies = infer(&mut session, &units, &mut diags, wrong);
+    let (bodies, layouts) = infer(&mut session, &units, &mut diags, wrong);
     decls::check_maps(&session.maps, &mut diags);
 
     let mut diags = without_repetitions(diags);
@@ -148,7 +148,7 @@ fn analyze_without(
     }
 
     // 4. The program, and what the kernel must be able to do for it.
-    let mut program = assemble(session, &units, bodies, n_probes);
+    let mut program = assemble(session, &units, bodies, layouts, n_probes);
     program.typed_params.extend(typed_params);
     program.typed_params.sort_unstable();
     program.typed_params.dedup();
@@ -173,9 +173,10 @@ fn infer<'a>(
     units: &[units::Unit<'a>],
     diags: &mut Vec<Diagnostic>,
     wrong: &mut units::Impossible,
-) -> Vec<Body> {
+) -> (Vec<Body>, Vec<Option<UserLayout>>) {
     let mut locals: Vec<Locals> = units.iter().map(|_| Locals::default()).collect();
     let mut bodies = Vec::new();
+    let mut layouts = Vec::new();
     let mut settled = false;
     for _ in 0..MAX_ROUNDS {
         session.changed = false;
@@ -184,15 +185,25 @@ fn infer<'a>(
         session.n_expanded = 0;
         number_maps(session);
         wrong.clear();
+        layouts.clear();
         bodies = units
             .iter()
             .zip(&mut locals)
             .map(|(unit, locals)| {
                 let n_before = session.diags.len();
+                session.program_used = None;
                 let body = lower_unit(session, unit, locals);
                 if unit.is_alternative && has_errors(&session.diags[n_before..]) {
                     wrong.insert((unit.span, unit.provider));
                 }
+                let build = session.program_used.take();
+                let build = build.and_then(|program| session.types.program_build(program));
+                layouts.push(
+                    unit.path
+                        .clone()
+                        .zip(build)
+                        .map(|(path, build)| UserLayout { path, build }),
+                );
                 body
             })
             .collect();
@@ -213,7 +224,7 @@ fn infer<'a>(
             format!("types of variables and maps do not settle after {MAX_ROUNDS} rounds"),
         ));
     }
-    bodies
+    (bodies, layouts)
 }
 
 /// Says that a map whose values nothing gives a type holds integers: one that is never assigned, else one
@@ -267,6 +278,7 @@ fn assemble(
     mut session: Session<'_>,
     units: &[units::Unit<'_>],
     mut bodies: Vec<Body>,
+    layouts: Vec<Option<UserLayout>>,
     n_probes: usize,
 ) -> TypedProgram {
     let functions = session
@@ -284,7 +296,8 @@ fn assemble(
     let probes = units[..n_probes]
         .iter()
         .zip(bodies)
-        .map(|(unit, body)| {
+        .zip(layouts)
+        .map(|((unit, body), layout)| {
             let pid_filter = needs_pid_filter(unit.provider).then(|| {
                 session
                     .tables
@@ -299,6 +312,7 @@ fn assemble(
                 // Zero would keep the event from other listeners.
                 default_return: i64::from(unit.kind == ProgramKind::Tracepoint),
                 pid_filter,
+                layout,
             }
         })
         .collect();

@@ -154,6 +154,11 @@ pub enum Origin {
     /// Arguments of a function in an array of `u64` (fentry, fexit, tp_btf): member `i` is at
     /// `8 * i`, whatever its type's size; `retval` of fexit is behind the last argument.
     Arguments,
+    /// Arguments of a function of a user program at its start: the offset of a member, in words of 64 bits,
+    /// is the number of the register for arguments that it is in, or, counted on from the last one, of the
+    /// word on the stack. A struct may fill several. What is in registers is in memory of kind
+    /// [`Mem::Bpf`] when it has an address, what is on the stack in [`Mem::User`].
+    Registers,
     /// A context structure that the kernel's user API fixes (`pt_regs`,
     /// `bpf_perf_event_data`, `bpf_iter__*`).
     Context,
@@ -177,6 +182,23 @@ pub struct StructDef {
     pub members: Vec<Member>,
     /// Whether `members` is filled in. Structs that are only pointed to stay incomplete.
     pub complete: bool,
+}
+
+/// Words of 64 bits that arguments are passed in registers in ([`Origin::Registers`]).
+pub const ARGUMENT_REGISTERS: u64 = 6;
+
+impl StructDef {
+    /// What kind of memory the value of a member is in, where it has an address, if the struct itself is in
+    /// `mem`.
+    #[must_use]
+    pub fn member_memory(&self, member: &Member, mem: Mem) -> Mem {
+        match self.origin {
+            Origin::Registers if mem != Mem::Ctx => mem,
+            Origin::Registers if member.bit_offset < 64 * ARGUMENT_REGISTERS => Mem::Bpf,
+            Origin::Registers => Mem::User,
+            _ => mem,
+        }
+    }
 }
 
 /// A member of a struct or union.

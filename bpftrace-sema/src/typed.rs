@@ -15,6 +15,7 @@
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{
     AggKind, FormatPiece, HostValue, NamedParam, ProbeTarget, ProgramKind, Requirement, RunConfig,
+    UserLayout,
 };
 
 use crate::ty::{StructId, Ty, TypeTable};
@@ -162,6 +163,8 @@ pub struct Probe {
     /// names one (`HostValue::TargetPid`; probes that cannot be attached to one process). The slot
     /// is 0 without `-p`.
     pub pid_filter: Option<SlotIdx>,
+    /// The executable or library that layouts of types come from: the code is for this build of it only.
+    pub layout: Option<UserLayout>,
 }
 
 /// A subprogram.

@@ -391,10 +391,12 @@ impl Verifier<'_> {
         };
         let def = self.program.types.struct_def(id);
         match def.members.get(idx as usize) {
-            Some(member) => self.alike(&member.name, ty, &member.ty)?,
-            None => return Err(format!("struct {} has no member {idx}", def.name)),
+            Some(member) => {
+                self.alike(&member.name, ty, &member.ty)?;
+                self.stays(ty, def.member_memory(member, mem))
+            }
+            None => Err(format!("struct {} has no member {idx}", def.name)),
         }
-        self.stays(ty, mem)
     }
 
     fn cast(&self, kind: CastKind, from: &Ty, to: &Ty) -> Check {

@@ -57,6 +57,8 @@ pub(crate) struct List {
     pub(crate) params: Vec<String>,
     /// `--traceable-functions`.
     pub(crate) traceable_functions: Option<PathBuf>,
+    /// Directories with debug information (`--debuginfo`).
+    pub(crate) debug_dirs: Vec<PathBuf>,
 }
 
 /// Stages of the compiler that are shown (`-d`).
@@ -175,6 +177,7 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
             pid,
             params,
             traceable_functions: low.traceable_functions,
+            debug_dirs: low.debug_dirs,
         }));
     }
     let script = match low.program {

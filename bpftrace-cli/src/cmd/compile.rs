@@ -73,7 +73,7 @@ fn artifact(options: &Compile) -> Result<Artifact, ExitCode> {
         return Err(ExitCode::FAILURE);
     }
 
-    let types = KernelTypes::new(HostTypes::new());
+    let types = KernelTypes::new(HostTypes::new(&options.run.debug_dirs, options.run.pid));
     let texts = HostTexts::new(&options.include_dirs);
     let (program, diagnostics) = bpftrace_sema::analyze(
         &script,

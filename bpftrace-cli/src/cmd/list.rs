@@ -4,7 +4,12 @@ mod kernel;
 mod user;
 
 use std::{
-    cell::OnceCell, collections::BTreeSet, fmt::Write as _, io, path::Path, process::ExitCode,
+    cell::{OnceCell, RefCell},
+    collections::BTreeSet,
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use bpftrace_ast::attach::{AttachPoint, ProviderKind, ProviderName};
@@ -38,8 +43,9 @@ const KERNEL_PROVIDERS: [ProviderKind; 10] = [
 pub(crate) fn list(options: &List) -> ExitCode {
     let lister = Lister {
         host: LinuxHost::new(),
-        types: KernelTypes::new(HostTypes::new()),
+        types: KernelTypes::new(HostTypes::new(&options.debug_dirs, options.pid)),
         text: OnceCell::new(),
+        without_types: RefCell::default(),
         options,
     };
     if let Some(missing) = lister.host.missing_privilege() {
@@ -79,6 +85,8 @@ struct Lister<'o> {
     types: KernelTypes<HostTypes>,
     /// Types as C text, loaded when first needed.
     text: OnceCell<KernelText>,
+    /// Files without debug information, of which the user was told.
+    without_types: RefCell<BTreeSet<PathBuf>>,
     options: &'o List,
 }
 

@@ -9,6 +9,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 
 use super::R;
+use super::builtin::pt_regs;
 use super::capture;
 use super::func::{FnCx, constant};
 use super::helper::Helper;
@@ -176,7 +177,7 @@ impl FnCx<'_, '_> {
         let types = &self.m.program.types;
         let def = types.struct_def(id);
         match def.origin {
-            Origin::Tracepoint { .. } | Origin::Arguments => mem != Mem::Bpf,
+            Origin::Tracepoint { .. } | Origin::Arguments | Origin::Registers => mem != Mem::Bpf,
             // A union has no members of its own, and of a large struct the code would be larger than useful.
             Origin::Kernel => {
                 mem != Mem::Bpf && !def.is_union && n_leaves(types, id) <= MAX_COPIED_MEMBERS
@@ -451,6 +452,7 @@ impl FnCx<'_, '_> {
                 path.is_argument = true;
                 Ok(())
             }
+            Origin::Registers => self.push_argument(path, member),
             Origin::Kernel => {
                 match &mut path.core {
                     Some((_, access)) => access.push(index),
@@ -471,6 +473,36 @@ impl FnCx<'_, '_> {
                 Ok(())
             }
         }
+    }
+
+    /// An argument of a function at its start: in registers, or on the stack behind the return address.
+    fn push_argument(&mut self, path: &mut Path, member: &Member) -> R<()> {
+        let word = (member.bit_offset / 64) as usize;
+        if let Some(stacked) = word.checked_sub(pt_regs::ARGS.len()) {
+            let stack = self.register(pt_regs::SP, "an argument on the stack")?;
+            *path = Path::new(stack, Mem::User);
+            path.offset = 8 + 8 * stacked as i64;
+            return Ok(());
+        }
+        if !is_by_address(&member.ty) {
+            let base = self.ctx();
+            *path = Path::new(base, Mem::Ctx);
+            path.offset = i64::from(pt_regs::ARGS[word]);
+            path.is_argument = true;
+            return Ok(());
+        }
+        let n_words = self.m.program.types.size(&member.ty).div_ceil(8);
+        let copy = self.temp(8 * n_words as u32);
+        for i in 0..n_words {
+            let Some(&register) = pt_regs::ARGS.get(word + i as usize) else {
+                return self.internal("an argument in more registers than there are");
+            };
+            let value = self.register(register, "an argument")?;
+            self.store(value, copy.at(8 * i));
+        }
+        let address = self.addr_value(copy);
+        *path = Path::new(address, Mem::Bpf);
+        Ok(())
     }
 
     /// The field holds where the data is: the value is its address.

@@ -13,12 +13,13 @@ use super::place::scalar_type;
 use crate::symbols::Symbol;
 
 /// Byte offsets in the kernel's `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h).
-mod pt_regs {
+pub(super) mod pt_regs {
     pub(super) const AX: i32 = 80;
     pub(super) const IP: i32 = 128;
     pub(super) const CS: i32 = 136;
+    pub(in super::super) const SP: i32 = 152;
     /// `di si dx cx r8 r9`.
-    pub(super) const ARGS: [i32; 6] = [112, 104, 96, 88, 72, 64];
+    pub(in super::super) const ARGS: [i32; 6] = [112, 104, 96, 88, 72, 64];
 }
 
 /// Which half of `bpf_get_current_pid_tgid`.
@@ -230,7 +231,7 @@ impl FnCx<'_, '_> {
     }
 
     /// A field of the registers in the context.
-    fn register(&mut self, offset: i32, what: &str) -> R<Value> {
+    pub(super) fn register(&mut self, offset: i32, what: &str) -> R<Value> {
         if !matches!(
             self.p.kind,
             Some(ProgramKind::Kprobe | ProgramKind::Uprobe | ProgramKind::PerfEvent)

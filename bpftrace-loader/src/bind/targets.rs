@@ -113,6 +113,28 @@ struct Finder<'f, 'p> {
     group: usize,
 }
 
+/// Refuses another build of a file than the one whose types the program was compiled with.
+fn check_layout(probe: &ProbeMeta, place: &Place, host: &dyn Host) -> Result<(), LoadError> {
+    let (Some(layout), Place::Uprobe { path, .. }) = (&probe.layout, place) else {
+        return Ok(());
+    };
+    let shown = path.display();
+    let build = host
+        .user_build(path)
+        .map_err(|e| LoadError::io(format!("Failed to read '{shown}'"), &e))?;
+    match build {
+        Some(build) if build == layout.build => Ok(()),
+        Some(build) => Err(LoadError::usage(format!(
+            "'{shown}' is another build than the one whose types the program was compiled with"
+        ))
+        .note(format!("compiled with {}, found {build}", layout.build))
+        .hint("compile the script again with this file")),
+        None => Err(LoadError::usage(format!(
+            "'{shown}' is no ELF executable or shared object"
+        ))),
+    }
+}
+
 impl Finder<'_, '_> {
     fn probe(&mut self, id: ProbeId, probe: &ProbeMeta) {
         let mut wanted = false;
@@ -204,6 +226,12 @@ impl Finder<'_, '_> {
                 return (1, None);
             }
         };
+        for (_, place) in &expanded.places {
+            if let Err(e) = check_layout(probe, place, self.host) {
+                self.errors.push(e.at(probe.place, &self.manifest.source));
+                return (1, None);
+            }
+        }
         let n_places = expanded.places.len();
         if n_places == 0 && needed {
             if expanded.missing.contains('*') {

@@ -83,6 +83,7 @@ fn one_probe(kind: ProgramKind, targets: Vec<ProbeTarget>) -> Manifest {
         uses_target_number: true,
         n_insns: 8,
         sent_per_run: None,
+        layout: None,
     });
     manifest
 }
@@ -766,4 +767,41 @@ fn features_are_asked_for_only_when_they_matter() {
     let script = one_probe(ProgramKind::RawTracepointRun, vec![ProbeTarget::Begin]);
     bound(script, &options(), &host).unwrap();
     assert_eq!(*host.asked.borrow(), []);
+}
+
+// F065
+#[test]
+fn another_build_of_a_program_is_refused() {
+    let target = ProbeTarget::Uprobe {
+        ret: false,
+        path: Some("/bin/app".into()),
+        place: UprobePlace::Function {
+            name: "work".into(),
+            language: None,
+            offset: 0,
+        },
+    };
+    let with_layout = || {
+        let mut manifest = one_probe(ProgramKind::Uprobe, vec![target.clone()]);
+        manifest.probes[0].layout = Some(bpftrace_meta::UserLayout {
+            path: "/bin/app".into(),
+            build: bpftrace_meta::UserBuild::Id(vec![1, 0xab]),
+        });
+        manifest
+    };
+    let mut host = FakeHost::new().with_features(&[Feature::AttachCookie]);
+    host.files
+        .insert("/bin/app".into(), elf(&[("work", 0x401010)]));
+    let build = bpftrace_meta::UserBuild::Id(vec![1, 0xab]);
+    host.builds.insert("/bin/app".into(), build);
+    assert!(bound(with_layout(), &options(), &host).is_ok());
+    let other = bpftrace_meta::UserBuild::of_bytes(b"other");
+    host.builds.insert("/bin/app".into(), other);
+    let message = bound(with_layout(), &options(), &host)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("compiled with build id 01ab, found checksum"),
+        "{message}"
+    );
 }

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use bpftrace_meta::{Feature, UprobePlace};
 
 use super::expand::{Expanded, is_pattern};
@@ -20,10 +22,9 @@ pub(super) fn uprobes(
     let function = match place {
         UprobePlace::Function { name, .. } => name.clone(),
         UprobePlace::Address(address) => address.to_string(),
-        UprobePlace::SourceLine { .. } => {
-            return Err(LoadError::usage(
-                "uprobes at source lines are not supported yet",
-            ));
+        UprobePlace::SourceLine { file, line, column } => {
+            let column = column.map_or(String::new(), |column| format!(":{column}"));
+            format!("@{file}:{line}{column}")
         }
     };
     let mut places = Vec::new();
@@ -65,7 +66,25 @@ pub(super) fn uprobes(
                     add(shown, symbol.address.wrapping_add(*offset))?;
                 }
             }
-            UprobePlace::SourceLine { .. } => {}
+            UprobePlace::SourceLine {
+                file: source,
+                line,
+                column,
+            } => {
+                let Some(info) = host.debug_info(file, &invocation.options.debug_dirs) else {
+                    return Err(LoadError::usage(format!(
+                        "No DWARF debug info found for '{}', cannot attach by source code location.",
+                        file.display()
+                    )));
+                };
+                for missing in info.missing() {
+                    warnings.push(missing_debug_file(missing, file));
+                }
+                let address = info
+                    .line_address(source, *line, *column)
+                    .map_err(|e| LoadError::usage(format!("DWARF error: {e}")))?;
+                add(address.to_string(), address)?;
+            }
         }
     }
     let many = files.open
@@ -79,6 +98,7 @@ pub(super) fn uprobes(
         );
     let shareable = many && has_feature(Feature::UprobeMulti, invocation, host);
     let text = match path {
+        Some(path) if function.starts_with('@') => format!("{path}{function}"),
         Some(path) => format!("{path}:{function}"),
         None => function,
     };
@@ -86,6 +106,16 @@ pub(super) fn uprobes(
         shareable,
         ..Expanded::many(places, provider, &text)
     })
+}
+
+/// What is said of debug information that is only partly there.
+fn missing_debug_file(name: &str, file: &Path) -> String {
+    let program = file.file_stem().unwrap_or_default().to_string_lossy();
+    format!(
+        "Unable to find split debug file '{name}' or '{program}.dwp' for '{}', debugging information may \
+         be incomplete!",
+        file.display()
+    )
 }
 
 fn shown_name(symbol: &ElfSymbol, language: Option<&str>) -> String {

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpftrace_meta::{Feature, ProgramKind, wildcard_match};
+use bpftrace_debuginfo::DebugInfo;
+use bpftrace_meta::{Feature, ProgramKind, UserBuild, wildcard_match};
 
 use super::{BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
 
@@ -24,6 +25,7 @@ pub(crate) struct FakeHost {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cgroups: BTreeMap<String, u64>,
     pub(crate) files: BTreeMap<String, ElfFile>,
+    pub(crate) builds: BTreeMap<String, UserBuild>,
     pub(crate) cpus: u32,
     pub(crate) initial_pid_namespace: bool,
     /// Questions about features that were asked.
@@ -209,6 +211,14 @@ impl Host for FakeHost {
 
     fn needed_files(&self, program: &Path) -> Vec<PathBuf> {
         vec![program.to_owned()]
+    }
+
+    fn user_build(&self, path: &Path) -> io::Result<Option<UserBuild>> {
+        Ok(self.builds.get(&*path.to_string_lossy()).cloned())
+    }
+
+    fn debug_info(&self, _: &Path, _: &[PathBuf]) -> Option<Rc<DebugInfo>> {
+        None
     }
 
     fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>> {

@@ -14,7 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpftrace_meta::{Feature, ProgramKind};
+use bpftrace_debuginfo::{DebugInfo, Files};
+use bpftrace_meta::{Feature, ProgramKind, UserBuild};
 
 pub use kernel_text::{KernelText, Prototype};
 
@@ -28,8 +29,18 @@ pub struct LinuxHost {
     features: RefCell<HashMap<Feature, bool>>,
     functions: RefCell<Option<Rc<Vec<KernelFunction>>>>,
     elf_files: RefCell<HashMap<PathBuf, Option<Rc<ElfFile>>>>,
+    debug_infos: RefCell<HashMap<PathBuf, Option<Rc<DebugInfo>>>>,
     btf: kernel_btf::KernelBtf,
     tracefs: OnceCell<Option<PathBuf>>,
+}
+
+/// Files as they are on this machine.
+struct OpenFiles;
+
+impl Files for OpenFiles {
+    fn read(&self, path: &Path) -> Option<Rc<[u8]>> {
+        std::fs::read(path).ok().map(Into::into)
+    }
 }
 
 impl LinuxHost {
@@ -191,6 +202,21 @@ impl Host for LinuxHost {
             file.map(|file| file.needed.clone()).unwrap_or_default()
         };
         executables::needed_files(program, &needed)
+    }
+
+    fn user_build(&self, path: &Path) -> io::Result<Option<UserBuild>> {
+        Ok(bpftrace_debuginfo::build_of(&std::fs::read(path)?))
+    }
+
+    fn debug_info(&self, path: &Path, directories: &[PathBuf]) -> Option<Rc<DebugInfo>> {
+        if let Some(known) = self.debug_infos.borrow().get(path) {
+            return known.clone();
+        }
+        let info = DebugInfo::open(path, directories, &OpenFiles).map(Rc::new);
+        self.debug_infos
+            .borrow_mut()
+            .insert(path.to_owned(), info.clone());
+        info
     }
 
     fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>> {

@@ -172,6 +172,7 @@ impl ScriptBuilder {
             uses_target_number: by_number,
             n_insns: program.code.len() as u32 / 8,
             sent_per_run: None,
+            layout: None,
         });
         let section = match kind {
             ProgramKind::RawTracepointRun => "raw_tp",

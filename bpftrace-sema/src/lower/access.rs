@@ -71,6 +71,7 @@ impl Lowerer<'_, '_> {
             let def = self.s.imported.table.struct_def(holder);
             let member = def.members[idx as usize].clone();
             let origin = def.origin.clone();
+            let in_memory = def.member_memory(&member, mem);
             if let Some(tag) = &member.tag
                 && !matches!(tag.as_str(), "user" | "rcu")
                 && matches!(member.ty, Ty::Ptr(..))
@@ -87,6 +88,9 @@ impl Lowerer<'_, '_> {
             }
             let user = member.tag.as_deref() == Some("user");
             let points_to = self.member_space(mem, user, &origin, &member.ty);
+            if matches!(member.ty, Ty::Struct(..) | Ty::Array(..)) {
+                mem = in_memory;
+            }
             let (ty, space) = match &member.ty {
                 Ty::Struct(id, _) => (Ty::Struct(*id, mem), Mem::Unknown),
                 Ty::Array(element, n, _) => (Ty::Array(element.clone(), *n, mem), Mem::Unknown),
@@ -124,6 +128,7 @@ impl Lowerer<'_, '_> {
             return Mem::User;
         }
         match (mem, origin) {
+            (Mem::Ctx, Origin::Registers) | (Mem::Bpf, Origin::User) => Mem::User,
             (Mem::Ctx, Origin::Arguments) => match ty {
                 Ty::Ptr(pointee, _) if matches!(**pointee, Ty::Struct(..)) => Mem::Btf,
                 _ => Mem::Kernel,
@@ -191,6 +196,7 @@ impl Lowerer<'_, '_> {
             );
             return;
         }
+        let is_parameter = def.origin == Origin::Registers;
         let near = suggest::nearest(
             &field.name,
             def.members
@@ -202,10 +208,14 @@ impl Lowerer<'_, '_> {
         let mut diag = Diagnostic::error(
             codes::UNKNOWN_FIELD,
             field.span,
-            format!(
-                "Struct/union of type '{spelled}' does not contain a field named '{}'",
-                field.name
-            ),
+            if is_parameter {
+                format!("Can't find function parameter {}", field.name)
+            } else {
+                format!(
+                    "Struct/union of type '{spelled}' does not contain a field named '{}'",
+                    field.name
+                )
+            },
         );
         if let Some(near) = near {
             diag = diag.with_hint(format!("Did you mean: {near}?"));

@@ -8,7 +8,10 @@ use super::{Lowerer, Val};
 use crate::import::param_tag;
 use crate::pass::units::ArgsOf;
 use crate::typeinfo::{FormatField, FunctionInfo, RawType, TypeRef};
-use crate::{Builtin, ExprKind, IntTy, Mem, Member, Origin, StructDef, StructId, Ty, codes};
+use crate::{
+    ARGUMENT_REGISTERS, Builtin, ExprKind, IntTy, Mem, Member, Origin, StructDef, StructId, Ty,
+    codes,
+};
 
 /// Functions with more parameters than go into registers have some on the stack.
 const MAX_PARAMS: usize = 6;
@@ -18,8 +21,7 @@ impl Lowerer<'_, '_> {
     pub(super) fn args(&mut self, span: Span) -> Val {
         use bpftrace_ast::attach::ProviderKind as P;
         match self.unit.provider {
-            P::Tracepoint | P::Rawtracepoint | P::Fentry | P::Fexit => {}
-            P::Uprobe => return self.unsupported(span, "args of uprobes"),
+            P::Tracepoint | P::Rawtracepoint | P::Fentry | P::Fexit | P::Uprobe => {}
             other => {
                 let label = crate::pass::attach::probe_type(other);
                 self.error(
@@ -111,6 +113,16 @@ impl Lowerer<'_, '_> {
                 let made = known.unwrap_or_else(|| {
                     let info = info.clone();
                     self.function_struct(&info, with_retval, raw)
+                });
+                (key, made)
+            }
+            ArgsOf::Program { program, function } => {
+                let key = format!("u:{program}:{function}");
+                self.s.program_used = Some(*program);
+                let known = self.s.args_structs.get(&key).cloned();
+                let made = known.unwrap_or_else(|| {
+                    let (program, function) = (*program, function.clone());
+                    Ok(self.program_struct(program, &function))
                 });
                 (key, made)
             }
@@ -295,6 +307,98 @@ impl Lowerer<'_, '_> {
             members,
             complete: true,
         }))
+    }
+}
+
+impl Lowerer<'_, '_> {
+    /// The arguments of a function of a user program, where its calling convention has them.
+    fn program_struct(&mut self, program: u32, function: &str) -> StructId {
+        let params = self.s.types.program_params(program, function);
+        let mut members = Vec::new();
+        let (mut n_registers, mut n_stacked) = (0, 0);
+        for param in params.unwrap_or_default() {
+            let mut ty = self.s.imported.ty(self.s.types, param.ty);
+            if param.by_reference {
+                ty = Ty::Ptr(Rc::new(ty), Mem::Unknown);
+            }
+            self.complete_argument(&ty);
+            let size = self.s.imported.table.size(&ty);
+            let n_words = size.div_ceil(8);
+            let in_memory = match &ty {
+                // Numbers with a point have registers of their own, which nobody can read.
+                Ty::Void => {
+                    members.push(argument(param.name, Ty::Void, 0));
+                    continue;
+                }
+                Ty::Struct(..) if n_words == 0 => {
+                    members.push(argument(param.name, Ty::Void, 0));
+                    continue;
+                }
+                Ty::Struct(..) => {
+                    let floats = self.has_float(param.ty, 0);
+                    if size <= 16 && floats {
+                        members.push(argument(param.name, Ty::Void, 0));
+                        continue;
+                    }
+                    size > 16
+                }
+                _ => false,
+            };
+            let word = if in_memory || n_registers + n_words > ARGUMENT_REGISTERS {
+                let word = ARGUMENT_REGISTERS + n_stacked;
+                n_stacked += n_words;
+                word
+            } else {
+                let word = n_registers;
+                n_registers += n_words;
+                word
+            };
+            members.push(argument(param.name, ty, 64 * word));
+        }
+        self.s.imported.table.add_struct(StructDef {
+            name: format!("uprobe_{function}_args"),
+            is_union: false,
+            size: 8 * (ARGUMENT_REGISTERS + n_stacked),
+            origin: Origin::Registers,
+            members,
+            complete: true,
+        })
+    }
+
+    /// Values of structs are copied with `args`.
+    fn complete_argument(&mut self, ty: &Ty) {
+        if matches!(ty, Ty::Struct(..)) {
+            self.s.imported.complete_value(self.s.types, ty);
+        }
+    }
+
+    /// Whether a number with a point is in a value of the type.
+    fn has_float(&self, ty: TypeRef, depth: u32) -> bool {
+        if depth > 8 {
+            return false;
+        }
+        match self.s.types.resolve(ty) {
+            RawType::Float(_) => true,
+            RawType::Typedef { to, .. } | RawType::Array { element: to, .. } => {
+                self.has_float(to, depth + 1)
+            }
+            RawType::Struct { members, .. } => {
+                let mut members = members.iter();
+                members.any(|member| self.has_float(member.ty, depth + 1))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn argument(name: String, ty: Ty, bit_offset: u64) -> Member {
+    Member {
+        name,
+        ty,
+        bit_offset,
+        bits: None,
+        tag: None,
+        data_loc: false,
     }
 }
 

@@ -75,6 +75,8 @@ pub(crate) struct Session<'a> {
     c_exprs: HashMap<String, Option<node::Expr>>,
     /// Nodes that macros were expanded to in this round.
     pub(crate) n_expanded: usize,
+    /// The user program whose types the unit depends on.
+    pub(crate) program_used: Option<u32>,
     /// Structs made of the arguments of tracepoints and functions.
     args_structs: HashMap<String, Result<StructId, String>>,
     /// Calls of macros that were expanded, by the number of the expansion less one; the same in all
@@ -150,6 +152,7 @@ impl<'a> Session<'a> {
             functions: Vec::new(),
             c_exprs: HashMap::new(),
             n_expanded: 0,
+            program_used: None,
             args_structs: HashMap::new(),
             expansions: Vec::new(),
             expansion_numbers: HashMap::new(),

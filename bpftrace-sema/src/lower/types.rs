@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::node::{TypeOrExpr, TypeSpec, TypeSpecKind};
 use bpftrace_ast::source::Span;
+use bpftrace_debuginfo::TypeName;
 
 use super::Lowerer;
 use crate::env::KeyState;
@@ -155,6 +156,9 @@ impl Lowerer<'_, '_> {
         if let Some(ty) = self.s.c.own_typedef(name) {
             return Some(ty);
         }
+        if let Some(ty) = self.program_type(&[TypeName::Typedef, TypeName::Struct], name) {
+            return Some(ty);
+        }
         if let Some(found) = self.s.types.find_typedef(name) {
             let ty = self.s.imported.ty(self.s.types, found);
             self.complete_if_by_address(&ty);
@@ -184,6 +188,19 @@ impl Lowerer<'_, '_> {
         None
     }
 
+    /// A type of the program that is probed.
+    fn program_type(&mut self, kinds: &[TypeName], name: &str) -> Option<Ty> {
+        let program = self.s.types.program(self.unit.path.as_deref()?)?;
+        let found = kinds
+            .iter()
+            .find_map(|kind| self.s.types.program_type(program, *kind, name))?;
+        self.s.program_used = Some(program);
+        let named_enum = self.s.imported.program_enum(self.s.types, found);
+        let ty = named_enum.unwrap_or_else(|| self.s.imported.ty(self.s.types, found));
+        self.complete_if_by_address(&ty);
+        Some(ty)
+    }
+
     fn tagged_type(&mut self, span: Span, keyword: &str, name: &str) -> Option<Ty> {
         let own = match keyword {
             "enum" => self.s.c.own_enum(name).map(|(id, int)| Ty::Enum(id, int)),
@@ -194,6 +211,14 @@ impl Lowerer<'_, '_> {
         };
         if own.is_some() {
             return own;
+        }
+        let kind = match keyword {
+            "enum" => TypeName::Enum,
+            "union" => TypeName::Union,
+            _ => TypeName::Struct,
+        };
+        if let Some(ty) = self.program_type(&[kind], name) {
+            return Some(ty);
         }
         let found = match keyword {
             "enum" => self.s.types.find_enum(name),

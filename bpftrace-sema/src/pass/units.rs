@@ -7,7 +7,7 @@ use bpftrace_ast::attach::ProviderKind;
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::node::{Probe, Subprog};
 use bpftrace_ast::source::Span;
-use bpftrace_meta::{MissingProbes, ProbeTarget, ProgramKind};
+use bpftrace_meta::{MissingProbes, ProbeTarget, ProgramKind, UprobePlace};
 
 use super::attach::{self, Point};
 use super::macros::Macros;
@@ -35,6 +35,8 @@ pub(crate) struct Unit<'a> {
     pub(crate) args: ArgsOf,
     /// The attach points.
     pub(crate) span: Span,
+    /// The executable or library that all attach points are in, if the script names one.
+    pub(crate) path: Option<String>,
     /// Whether the loader takes it only if an attach point turns out to name its provider.
     pub(crate) is_alternative: bool,
 }
@@ -58,6 +60,7 @@ impl<'a> Unit<'a> {
             provider: ProviderKind::Kprobe,
             name: None,
             args: ArgsOf::Nothing,
+            path: None,
             span: function.name.span,
             is_alternative: false,
         }
@@ -78,6 +81,13 @@ pub(crate) enum ArgsOf {
     Tracepoint { category: String, event: String },
     /// The prototype of a function, or of a raw tracepoint's handler.
     Function(FunctionInfo),
+    /// A function of a user program, by its symbol.
+    Program {
+        /// Object of its types.
+        program: u32,
+        /// Symbol.
+        function: String,
+    },
 }
 
 /// Names whose meaning depends on who provides the event.
@@ -223,6 +233,9 @@ impl Expander<'_> {
             ProgramKind::Tracepoint | ProgramKind::Fentry | ProgramKind::TpBtf => {
                 self.names.contains("args")
             }
+            ProgramKind::Uprobe => {
+                point.provider == ProviderKind::Uprobe && self.names.contains("args")
+            }
             ProgramKind::Fexit => self.needs_args,
             _ => false,
         };
@@ -261,6 +274,12 @@ impl Expander<'_> {
                 Some(matches) => Some(matches),
                 None => return,
             },
+            ProbeTarget::Uprobe { path, place, .. } => {
+                match self.program_functions(&point, path.as_deref(), place) {
+                    Some(matches) => Some(matches),
+                    None => return,
+                }
+            }
             _ => None,
         };
         match matches {
@@ -359,9 +378,64 @@ impl Expander<'_> {
         Some(targets.collect())
     }
 
+    /// Functions of a user program with debug information; nothing when it is an error, which is reported.
+    fn program_functions(
+        &mut self,
+        point: &Point,
+        path: Option<&str>,
+        place: &UprobePlace,
+    ) -> Option<Vec<(ProbeTarget, ArgsOf)>> {
+        let mut wrong = |message: String| {
+            self.diags
+                .push(Diagnostic::error(codes::NO_TYPES, point.span, message));
+            None
+        };
+        let UprobePlace::Function {
+            name,
+            language,
+            offset,
+        } = place
+        else {
+            return wrong(
+                "'args' builtin is only supported for probes at functions by their names."
+                    .to_owned(),
+            );
+        };
+        let Some(path) = path.filter(|path| !path.is_empty() && !is_pattern(path)) else {
+            return wrong(
+                "'args' builtin is only supported for probes that name one executable or library."
+                    .to_owned(),
+            );
+        };
+        let Some(program) = self.types.program(path) else {
+            return wrong(format!("no debuginfo found for {path}"));
+        };
+        let functions = if is_pattern(name) || language.is_some() {
+            self.types
+                .program_functions(program, name, language.is_some())
+        } else {
+            let known = self.types.program_params(program, name).is_some();
+            known.then(|| name.clone()).into_iter().collect()
+        };
+        let targets = functions.into_iter().map(|function| {
+            let target = ProbeTarget::Uprobe {
+                ret: false,
+                path: Some(path.to_owned()),
+                place: UprobePlace::Function {
+                    name: function.clone(),
+                    language: language.clone(),
+                    offset: *offset,
+                },
+            };
+            (target, ArgsOf::Program { program, function })
+        });
+        Some(targets.collect())
+    }
+
     /// Reports that nothing matches, as the settings ask for.
     fn no_match(&mut self, point: &Point, what: &str) {
-        if !self.types.has_kernel_types() {
+        let in_program = point.provider == ProviderKind::Uprobe;
+        if !in_program && !self.types.has_kernel_types() {
             self.diags.push(Diagnostic::error(
                 codes::NO_TYPES,
                 point.span,
@@ -396,6 +470,16 @@ impl Expander<'_> {
     }
 }
 
+/// The one file that a `uprobe` or `uretprobe` is in.
+fn program_path(target: &ProbeTarget) -> Option<String> {
+    match target {
+        ProbeTarget::Uprobe {
+            path: Some(path), ..
+        } if !path.is_empty() && !is_pattern(path) => Some(path.clone()),
+        _ => None,
+    }
+}
+
 fn is_pattern(text: &str) -> bool {
     text.contains('*')
 }
@@ -412,6 +496,11 @@ fn target_text(target: &ProbeTarget) -> String {
         ProbeTarget::Fentry {
             module, function, ..
         } => with_module(module, function),
+        ProbeTarget::Uprobe {
+            path,
+            place: UprobePlace::Function { name, .. },
+            ..
+        } => with_module(path, name),
         _ => String::new(),
     }
 }
@@ -424,6 +513,7 @@ struct GroupKey {
     pid_filter: bool,
     name: Option<String>,
     args: Option<usize>,
+    path: Option<String>,
     is_alternative: bool,
 }
 
@@ -450,6 +540,8 @@ fn group<'a>(
             pid_filter: attach::needs_pid_filter(point.provider),
             name: point.name.clone(),
             args: (args != ArgsOf::Nothing).then_some(i),
+            // Types of the script may be those of the program.
+            path: program_path(&point.target),
             is_alternative: point.is_alternative,
         };
         // Tests, benchmarks and iterators are programs of their own by nature.
@@ -457,6 +549,7 @@ fn group<'a>(
         match seen.get(&key) {
             Some(&unit) if !own => units[unit].targets.push(point.target),
             _ => {
+                let path = key.path.clone();
                 seen.insert(key, units.len());
                 units.push(Unit {
                     code: Code::Probe(probe),
@@ -464,6 +557,7 @@ fn group<'a>(
                     kind: point.kind,
                     provider: point.provider,
                     name: point.name,
+                    path,
                     args,
                     span: point.span,
                     is_alternative: point.is_alternative,

@@ -2,11 +2,14 @@
 
 use std::cell::OnceCell;
 
-use bpftrace_meta::wildcard_match as matches;
+use bpftrace_debuginfo::{DebugInfo, TypeName};
+use bpftrace_meta::{UserBuild, wildcard_match as matches};
 use btf_rs::{Btf, BtfType, Type};
 
+use super::program::Programs;
 use super::{
-    FormatField, FunctionInfo, RawMember, RawParam, RawType, TypeRef, TypeSource, parse_format,
+    FormatField, FunctionInfo, ProgramParam, RawMember, RawParam, RawType, TypeRef, TypeSource,
+    parse_format,
 };
 
 /// The files that [`KernelTypes`] reads, each when it is first needed. Whoever implements it decides
@@ -24,6 +27,10 @@ pub trait KernelFiles {
     fn tracepoints(&self) -> Vec<(String, String)>;
     /// Text of a tracepoint's `format` file.
     fn tracepoint_format(&self, category: &str, event: &str) -> Option<String>;
+    /// Debug information of the executable or library that a path in an attach point stands for.
+    fn program(&self, _path: &str) -> Option<DebugInfo> {
+        None
+    }
 }
 
 /// A [`TypeSource`] made of the kernel's and its modules' BTF and of tracepoint `format` files.
@@ -31,6 +38,7 @@ pub struct KernelTypes<F> {
     files: F,
     vmlinux: OnceCell<Option<Btf>>,
     modules: OnceCell<Vec<Module>>,
+    programs: Programs,
 }
 
 struct Module {
@@ -67,6 +75,7 @@ impl<F: KernelFiles> KernelTypes<F> {
             files,
             vmlinux: OnceCell::new(),
             modules: OnceCell::new(),
+            programs: Programs::default(),
         }
     }
 
@@ -315,6 +324,9 @@ impl<F: KernelFiles> TypeSource for KernelTypes<F> {
     }
 
     fn resolve(&self, at: TypeRef) -> RawType {
+        if at.is_of_program() {
+            return self.programs.resolve(at);
+        }
         let Some(btf) = self.object(at.object) else {
             return RawType::Void;
         };
@@ -441,5 +453,26 @@ impl<F: KernelFiles> TypeSource for KernelTypes<F> {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    fn program(&self, path: &str) -> Option<u32> {
+        self.programs.find(path, || self.files.program(path))
+    }
+
+    fn program_build(&self, program: u32) -> Option<UserBuild> {
+        Some(self.programs.get(program)?.build().clone())
+    }
+
+    fn program_type(&self, program: u32, kind: TypeName, name: &str) -> Option<TypeRef> {
+        self.programs.find_type(program, kind, name)
+    }
+
+    fn program_params(&self, program: u32, function: &str) -> Option<Vec<ProgramParam>> {
+        self.programs.params(program, function)
+    }
+
+    fn program_functions(&self, program: u32, pattern: &str, demangled: bool) -> Vec<String> {
+        let program = self.programs.get(program);
+        program.map_or_else(Vec::new, |p| p.functions_matching(pattern, demangled))
     }
 }

@@ -1,18 +1,32 @@
 //! Where type information comes from: bytes that somebody else has read.
 
+use bpftrace_debuginfo::TypeName;
+use bpftrace_meta::UserBuild;
+
 mod btf;
+mod program;
 mod tracefs_format;
 
 pub use btf::{KernelFiles, KernelTypes};
+pub use program::FIRST_PROGRAM;
 pub use tracefs_format::parse_format;
 
 /// A type in a [`TypeSource`]: which object (0 is vmlinux), and its number there. 0 is `void`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeRef {
-    /// Object: 0 for vmlinux, then modules in an order of the source's own.
+    /// Object: 0 for vmlinux, then modules in an order of the source's own; from [`FIRST_PROGRAM`] on:
+    /// executables and libraries.
     pub object: u32,
     /// Number of the type in the object; 0: `void`.
     pub id: u32,
+}
+
+impl TypeRef {
+    /// Whether it is a type of a user program.
+    #[must_use]
+    pub fn is_of_program(self) -> bool {
+        self.object >= FIRST_PROGRAM
+    }
 }
 
 /// A type as its source describes it. Qualifiers are gone, typedefs and tags are kept.
@@ -116,6 +130,17 @@ pub struct RawParam {
     pub ty: TypeRef,
 }
 
+/// A parameter of a function of a user program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramParam {
+    /// Name; empty when it has none.
+    pub name: String,
+    /// Type.
+    pub ty: TypeRef,
+    /// Whether its address is passed in its place.
+    pub by_reference: bool,
+}
+
 /// A kernel function that fentry and fexit can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionInfo {
@@ -186,4 +211,31 @@ pub trait TypeSource {
 
     /// Names of structs, unions and enums that match a pattern (`struct x*`), sorted, for listing.
     fn find_type_names(&self, keyword: &str, pattern: &str) -> Vec<String>;
+
+    /// The executable or library that a path in an attach point stands for, as the object of its types
+    /// ([`FIRST_PROGRAM`] and up); `None` without debug information.
+    fn program(&self, _path: &str) -> Option<u32> {
+        None
+    }
+
+    /// Which build of a program its types are from.
+    fn program_build(&self, _program: u32) -> Option<UserBuild> {
+        None
+    }
+
+    /// The struct (`class`), union, enum or typedef of a name in a program.
+    fn program_type(&self, _program: u32, _kind: TypeName, _name: &str) -> Option<TypeRef> {
+        None
+    }
+
+    /// Parameters of a function of a program.
+    fn program_params(&self, _program: u32, _function: &str) -> Option<Vec<ProgramParam>> {
+        None
+    }
+
+    /// Symbols of the functions of a program that match a pattern, sorted; with `demangled` by their names
+    /// in the source as well.
+    fn program_functions(&self, _program: u32, _pattern: &str, _demangled: bool) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,4 +1,4 @@
-//! Compiles the C programs under `tests/runtime/programs`, which cases trace.
+//! Compiles the programs under `tests/runtime/programs`, which cases trace.
 
 use std::fs;
 use std::process::Command;
@@ -22,7 +22,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
         fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in entries {
         let source = entry?.path();
-        if source.extension().is_none_or(|extension| extension != "c") {
+        let language = source.extension().unwrap_or_default().to_string_lossy();
+        if !["c", "cc", "rs"].contains(&&*language) {
             continue;
         }
         let name = source
@@ -31,20 +32,19 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
             .to_string_lossy()
             .into_owned();
         for (suffix, link) in [("", "-pie"), ("-static", "-static")] {
+            // The libraries of Rust and C++ are not in the guest.
+            if suffix.is_empty() && &*language == "rs" {
+                continue;
+            }
             let program = format!("{name}{suffix}");
             let path = out.join(&program);
-            let mut gcc = Command::new("gcc");
-            gcc.args([
-                "-g",
-                "-O1",
-                "-fno-omit-frame-pointer",
-                "-Wall",
-                "-Werror",
-                link,
-                "-o",
-            ]);
-            gcc.arg(&path).arg(&source);
-            command::check(gcc.stdout(std::io::stderr()), LIMIT)?;
+            let mut compiler = match &*language {
+                "rs" => rust_compiler(),
+                "cc" => c_compiler("g++", link),
+                _ => c_compiler("gcc", link),
+            };
+            compiler.arg("-o").arg(&path).arg(&source);
+            command::check(compiler.stdout(std::io::stderr()), LIMIT)?;
             files.push(GuestFile {
                 from: path,
                 to: format!("/programs/{program}"),
@@ -52,4 +52,28 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
         }
     }
     Ok(files)
+}
+
+fn c_compiler(name: &str, link: &str) -> Command {
+    let mut gcc = Command::new(name);
+    gcc.args([
+        "-g",
+        "-O1",
+        "-fno-omit-frame-pointer",
+        "-Wall",
+        "-Werror",
+        "-static-libgcc",
+        link,
+    ]);
+    if name == "g++" {
+        gcc.arg("-static-libstdc++");
+    }
+    gcc
+}
+
+fn rust_compiler() -> Command {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "-g", "-C", "opt-level=1"]);
+    rustc.args(["-C", "target-feature=+crt-static"]);
+    rustc
 }

@@ -1,6 +1,7 @@
 //! `-l` of probes in programs and libraries.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -60,14 +61,32 @@ impl Lister<'_> {
             }
             for symbol in elf.matching(name, middle) {
                 let language = middle.map_or(String::new(), |language| format!("{language}:"));
-                lines.insert(format!(
-                    "{}:{shown}:{language}{}",
-                    kind.as_str(),
-                    symbol.name
-                ));
+                let mut line = format!("{}:{shown}:{language}{}", kind.as_str(), symbol.name);
+                if self.options.verbose && kind == ProviderKind::Uprobe {
+                    self.write_params(&file, &symbol.name, &mut line);
+                }
+                lines.insert(line);
             }
         }
         Ok(())
+    }
+
+    /// The parameters of a function, a line each.
+    fn write_params(&self, file: &Path, function: &str, out: &mut String) {
+        let info = self.host.debug_info(file, &self.options.debug_dirs);
+        let Some(info) = info else {
+            if self.without_types.borrow_mut().insert(file.to_owned()) {
+                eprintln!(
+                    "WARNING: No DWARF found for \"{}\", cannot show parameter info",
+                    file.display()
+                );
+            }
+            return;
+        };
+        for param in info.function_params(function).unwrap_or_default() {
+            let space = if param.name.is_empty() { "" } else { " " };
+            let _ = write!(out, "\n    {}{space}{}", info.spell(param.ty), param.name);
+        }
     }
 
     /// The files that a path stands for; without one, those of the process, or of all.
