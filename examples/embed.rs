@@ -91,6 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         no_features: Vec::new(),
         traceable_functions: None,
         debug_dirs: Vec::new(),
+        dwarf_pids: Vec::new(),
         usdt_file_activation: false,
     };
     let mut sink = TextSink::new(ScriptOutput::stdout(BufferMode::Line), false);

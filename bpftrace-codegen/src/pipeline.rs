@@ -243,8 +243,13 @@ fn object_spec(
                     },
                     Signature::Program,
                 ),
-                FunctionRole::Subprogram { n_params } => {
-                    (Placement::Subprogram, Signature::Scalars(n_params))
+                FunctionRole::Subprogram { n_params, alone } => {
+                    let placement = if alone {
+                        Placement::GlobalSubprogram
+                    } else {
+                        Placement::Subprogram
+                    };
+                    (placement, Signature::Scalars(n_params))
                 }
             };
             let lines = source_lines(sources, &lowered.spans, &compiled.lines);

@@ -9,6 +9,7 @@ mod settings;
 mod sizes;
 mod slots;
 mod targets;
+mod unwind;
 mod uprobe;
 mod usdt;
 mod usdt_args;
@@ -24,6 +25,7 @@ use bpftrace_meta::{Artifact, Feature, Manifest, MapRole, ProbeId, ProgramKind, 
 pub(crate) use expand::not_traceable;
 pub(crate) use settings::Settings;
 pub(crate) use targets::{PROBE_REMOVED, no_attach_points};
+pub(crate) use unwind::{UnwindTables, is_wanted as unwinds};
 pub(crate) use usdt::UsdtSite;
 
 use targets::Found;
@@ -171,6 +173,8 @@ pub(crate) struct Bound {
     pub(crate) targets: Vec<Target>,
     pub(crate) programs: Vec<ProgramPlan>,
     pub(crate) attachments: Vec<Attachment>,
+    /// What stacks are unwound with, where the script does that.
+    pub(crate) unwind: Option<UnwindTables>,
     /// What to warn about.
     pub(crate) warnings: Vec<Warning>,
 }
@@ -239,7 +243,11 @@ pub(crate) fn bind(
         .all(|map| !matches!(map.role, MapRole::Keys { .. }))
         || slots::has_feature(Feature::LargeMapKeys, invocation, host);
     warn_of_arguments(&manifest, &targets, &mut warnings);
-    let entries = sizes::entries(&manifest, &settings, &targets, host)?;
+    let unwind = match unwind::is_wanted(&manifest) && !targets.is_empty() {
+        true => Some(unwind::tables(invocation, host)?),
+        false => None,
+    };
+    let entries = sizes::entries(&manifest, &settings, &targets, unwind.as_ref(), host)?;
 
     if invocation.options.warnings == Warnings::Extra && !manifest.options.extra_warnings {
         warnings.push(Warning {
@@ -265,6 +273,7 @@ pub(crate) fn bind(
         targets: targets.into_iter().map(|t| t.target).collect(),
         programs,
         attachments,
+        unwind,
         warnings,
     })
 }

@@ -42,11 +42,29 @@ impl Traced {
         }
     }
 
+    /// Pid of the command when it stands where its own code starts.
+    pub(crate) fn at_entry(&self) -> Option<i32> {
+        match self {
+            Self::Command { child, .. } if child.is_held() => Some(child.pid()),
+            _ => None,
+        }
+    }
+
     /// Readable when the process has ended.
     pub(crate) fn end(&self) -> Option<&PidFd> {
         match self {
             Self::All => None,
             Self::Process(end) | Self::Command { end, .. } => Some(end),
+        }
+    }
+
+    /// Lets the command run until its libraries are loaded and its own code starts.
+    pub(crate) fn run_to_entry(&mut self) -> Result<(), LoadError> {
+        match self {
+            Self::Command { child, .. } => child
+                .run_to_entry()
+                .map_err(|e| LoadError::io("Failed to run child to entry", &e)),
+            _ => Ok(()),
         }
     }
 

@@ -29,6 +29,7 @@ pub const FEATURES: &[(Feature, &str)] = &[
     (Feature::Override, "override_return"),
     (Feature::SocketCookie, "socket_cookie"),
     (Feature::LargeMapKeys, "large_map_keys"),
+    (Feature::TaskPtRegs, "task_pt_regs"),
 ];
 
 /// The name of a feature.

@@ -83,6 +83,27 @@ pub struct BpfFunction {
     pub type_id: u32,
 }
 
+/// A part of a file that a process has mapped as executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address behind the last one.
+    pub end: u64,
+    /// Offset in the file of the first one.
+    pub offset: u64,
+    /// The file, as the process sees files.
+    pub path: PathBuf,
+}
+
+impl Mapping {
+    /// Bytes of it.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
 /// The pid namespace bpftrace runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PidNamespace {
@@ -155,6 +176,10 @@ pub trait Host {
     fn executables(&self, path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>>;
     /// Files that a process has mapped as executable, its own executable first.
     fn mapped_files(&self, pid: i32) -> io::Result<Vec<PathBuf>>;
+    /// What a process has mapped of files as executable.
+    fn mappings(&self, pid: i32) -> io::Result<Vec<Mapping>>;
+    /// The bytes of a file.
+    fn read_file(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Ids of the threads of a process.
     fn threads(&self, pid: i32) -> io::Result<Vec<i32>>;
     /// Files that any process has mapped as executable, each once.

@@ -73,6 +73,9 @@ pub fn start(
         tracing::debug!("{text}");
     }
     let mut traced = cmd::Traced::find(&options, host)?;
+    if bind::unwinds(&artifact.manifest) {
+        traced.run_to_entry()?;
+    }
     let invocation = bind::Invocation {
         options: &options,
         child: traced.child(),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use bpftrace_meta::{
     EventKind, Manifest, MapRole, MapValue, ProgramKind, RuntimeError, SourceRange, USDT_MAX_ARGS,
+    UnwindTable,
 };
 
 use crate::bind::{Bound, Place, ProgramPlan};
@@ -45,7 +46,9 @@ pub(crate) fn load(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| LoadError::io("Failed to open the maps", &e))?;
     write_probe_names(&bound, &maps)?;
+    write_probe_addresses(&bound, &maps, host)?;
     write_usdt_args(&bound, &maps)?;
+    write_unwind_tables(&bound, &maps)?;
     let programs = load_programs(&bound, &object, options)?;
     Ok(Loaded {
         bound,
@@ -169,6 +172,30 @@ fn write_probe_names(bound: &Bound, maps: &[Option<MapHandle>]) -> Result<(), Lo
     Ok(())
 }
 
+/// Writes the addresses that probes in processes have in their files.
+fn write_probe_addresses(
+    bound: &Bound,
+    maps: &[Option<MapHandle>],
+    host: &dyn Host,
+) -> Result<(), LoadError> {
+    for (meta, map) in bound.manifest.maps.iter().zip(maps) {
+        let (MapRole::ProbeAddresses, Some(map)) = (&meta.role, map) else {
+            continue;
+        };
+        for (number, target) in bound.targets.iter().enumerate() {
+            let Place::Uprobe { path, offset, .. } = &target.place else {
+                continue;
+            };
+            let file = host.elf_file(path).ok().flatten();
+            let address = file.and_then(|file| file.address_at(*offset));
+            let address = address.unwrap_or(*offset);
+            map.update(&(number as u32).to_le_bytes(), &address.to_le_bytes())
+                .map_err(|e| LoadError::io("Failed to write the addresses of probes", &e))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes where the USDT probes have their arguments to the map that programs look it up in.
 fn write_usdt_args(bound: &Bound, maps: &[Option<MapHandle>]) -> Result<(), LoadError> {
     for (meta, map) in bound.manifest.maps.iter().zip(maps) {
@@ -198,6 +225,30 @@ fn write_usdt_args(bound: &Bound, maps: &[Option<MapHandle>]) -> Result<(), Load
             map.update(&(number as u32).to_le_bytes(), &entry)
                 .map_err(|e| LoadError::io("Failed to write where arguments are", &e))?;
         }
+    }
+    Ok(())
+}
+
+/// Writes what stacks are unwound with.
+fn write_unwind_tables(bound: &Bound, maps: &[Option<MapHandle>]) -> Result<(), LoadError> {
+    let Some(tables) = &bound.unwind else {
+        return Ok(());
+    };
+    for (meta, map) in bound.manifest.maps.iter().zip(maps) {
+        let (MapRole::Unwind(table), Some(map)) = (&meta.role, map) else {
+            continue;
+        };
+        let written = match table {
+            UnwindTable::Processes => tables
+                .processes
+                .iter()
+                .try_for_each(|(pid, rows)| map.update(&pid.to_le_bytes(), &rows.to_bytes())),
+            UnwindTable::Rows => map.update_array(tables.rows.iter().map(|row| row.to_bytes())),
+            UnwindTable::Rules => {
+                map.update_array(tables.rules.all.iter().map(|rule| rule.to_bytes()))
+            }
+        };
+        written.map_err(|e| LoadError::io("Failed to write the unwind tables", &e))?;
     }
     Ok(())
 }
@@ -281,7 +332,7 @@ fn load_programs(
             attach_btf_id: plan.entry.as_ref().map_or(0, |entry| entry.id),
             attach_btf: attach_btf.map(|fd| fd.as_fd()),
             attach_program: attach_program.map(|fd| fd.as_fd()),
-            log_level: u32::from(options.debug.verifier),
+            log_level: u32::from(options.debug.verifier || bound.settings.wants_log()),
             log_size: bound.settings.log_size(),
         };
         let mut result = ffi::load_program(&request);
@@ -361,10 +412,11 @@ fn explain(
 ) -> LoadError {
     let name = target_name(bound, index);
     let probe = &bound.manifest.probes[plan.probe.0 as usize];
+    let program = &probe.program;
     let errno = failure.error.raw_os_error().unwrap_or(0);
     let reason = describe_errno(&failure.error);
     let mut message =
-        format!("Error loading BPF program for {name}. Error code: -{errno} ({reason}).");
+        format!("Error loading BPF program for {program}. Error code: -{errno} ({reason}).");
     if !options.verbose {
         message.push_str(" Use -v for full kernel error log.");
     }
@@ -405,7 +457,14 @@ fn explain(
     if options.verbose && !failure.log.is_empty() {
         error = error.note(format!("Kernel error log:\n{}", failure.log));
     }
-    if failure.log_trimmed {
+    if failure.log_trimmed && options.verbose {
+        eprintln!(
+            "WARNING: Kernel log seems to be trimmed. This may be due to buffer not being big enough, \
+             try increasing the BPFTRACE_LOG_SIZE environment variable beyond the current value of {} \
+             bytes. Or, add the configuration `config = {{ log_size = N; }}` to the script.",
+            bound.settings.log_size()
+        );
+    } else if failure.log_trimmed {
         error = error.hint(format!(
             "The kernel log has been trimmed to {} bytes: set the BPFTRACE_LOG_SIZE environment \
              variable to see more of it",

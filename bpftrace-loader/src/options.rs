@@ -81,6 +81,8 @@ pub struct RunOptions {
     pub traceable_functions: Option<PathBuf>,
     /// Directories with split debug information (`--debuginfo`); empty: the usual ones.
     pub debug_dirs: Vec<PathBuf>,
+    /// Processes, besides the traced one, whose stacks can be unwound (`--dwarf-pid`).
+    pub dwarf_pids: Vec<i32>,
     /// Activate USDT semaphores through the files of running processes.
     pub usdt_file_activation: bool,
 }

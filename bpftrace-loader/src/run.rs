@@ -423,6 +423,10 @@ pub(crate) fn run(
     if options.dry_run {
         return Ok(Exit { code: 0 });
     }
+    if let Some(pid) = traced.at_entry() {
+        // It may have ended before its first record comes.
+        events.printer.remember_processes(Some(pid as u32), &[]);
+    }
     traced.release()?;
     let n_named = loaded.bound.targets.iter();
     let n_named = n_named

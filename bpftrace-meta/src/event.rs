@@ -91,6 +91,8 @@ pub enum RuntimeError {
     DivideByZero,
     /// An array index out of bounds; 0 was read.
     ArrayOutOfBounds,
+    /// There are no tables to unwind the stack of a process with; the stack is empty.
+    NoUnwindTables,
     /// A helper failed; the only argument is its return code (`i64`, a negative errno).
     HelperFailed(HelperFailure),
 }

@@ -26,6 +26,7 @@ mod require;
 mod script;
 mod slot;
 mod source;
+pub mod unwind;
 mod usdt;
 mod value;
 mod wildcard;
@@ -37,7 +38,7 @@ pub use event::{
     ArgLayout, EventId, EventKind, EventMeta, HelperFailure, LostLayout, RuntimeError,
 };
 pub use format::{Conversion, FormatPiece, FormatSpec, Length};
-pub use map::{AggKind, MapId, MapMeta, MapRole, MapSize, MapValue, TseriesAgg};
+pub use map::{AggKind, MapId, MapMeta, MapRole, MapSize, MapValue, TseriesAgg, UnwindTable};
 pub use perf_event::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS};
 pub use probe::{
     AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, TextPart, UprobePlace,

@@ -46,6 +46,9 @@ pub enum MapRole {
         /// Bytes of an entry.
         size: u32,
     },
+    /// Array of `u64`: the loader writes to entry `i` the address of target number `i`, a probe in a
+    /// process, in its file.
+    ProbeAddresses,
     /// The keys of a map of the script, for kernels without [`crate::Feature::LargeMapKeys`]; others do
     /// without this map. The keys here are 16 bytes, a hash of what the values are: the keys of map
     /// `of`, padded to 8 bytes and without bucket. Map `of` then has these 16 bytes as its keys
@@ -60,8 +63,22 @@ pub enum MapRole {
         /// Bit `n` is set when the script reads argument `n`.
         used: u16,
     },
+    /// A table that stacks are unwound with, which the loader makes from the files of the processes that
+    /// the session is about: see [`crate::unwind`].
+    Unwind(UnwindTable),
     /// A map that only BPF programs use.
     Internal,
+}
+
+/// Which table of unwinding a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum UnwindTable {
+    /// Hash from a pid (`u32`) to the process's rows: [`crate::unwind::ProcessRows`].
+    Processes,
+    /// Array of [`crate::unwind::Row`].
+    Rows,
+    /// Array of [`crate::unwind::Rule`].
+    Rules,
 }
 
 /// How many entries a map gets.
@@ -77,6 +94,8 @@ pub enum MapSize {
     RingBuffer,
     /// One for each target that gets attached.
     Targets,
+    /// As many as a table of unwinding has.
+    Unwind,
 }
 
 /// The value of a map of the script.

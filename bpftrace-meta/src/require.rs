@@ -54,6 +54,8 @@ pub enum Feature {
     SocketCookie,
     /// Hash maps whose keys are larger than 512 bytes, 5.11.
     LargeMapKeys,
+    /// `bpf_task_pt_regs`, 5.15.
+    TaskPtRegs,
 }
 
 impl Feature {
@@ -63,7 +65,7 @@ impl Feature {
         match self {
             Self::Btf => (5, 2),
             Self::ForEachMapElem => (5, 13),
-            Self::AttachCookie | Self::FuncIpKprobe => (5, 15),
+            Self::AttachCookie | Self::FuncIpKprobe | Self::TaskPtRegs => (5, 15),
             Self::TracingCookie => (6, 0),
             Self::FuncIpTracing | Self::Loop | Self::Strncmp => (5, 17),
             Self::KprobeMulti => (5, 18),

@@ -526,6 +526,7 @@ impl<'a> Dumper<'a> {
             Call::Memcmp(a, b) => with("memcmp", &[a, b]),
             Call::Ksym(a) => with("ksym", &[a]),
             Call::Usym(a) => with("usym", &[a]),
+            Call::UserAddress(a) => with("in_process", &[a]),
             Call::Ntop(None, a) => with("ntop", &[a]),
             Call::Ntop(Some(af), a) => with("ntop", &[af, a]),
             Call::Macaddr(a) => with("macaddr", &[a]),

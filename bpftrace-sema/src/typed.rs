@@ -659,6 +659,8 @@ pub enum Call {
     Ksym(Box<Expr>),
     /// `usym(address)`.
     Usym(Box<Expr>),
+    /// Where something of the probed file is in the process, by its address in the file.
+    UserAddress(Box<Expr>),
     /// `ntop(af, address)`: the address is an integer or an array of 4 or 16 bytes.
     Ntop(Option<Box<Expr>>, Box<Expr>),
     /// `macaddr(address)`.

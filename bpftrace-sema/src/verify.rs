@@ -460,7 +460,9 @@ impl Verifier<'_> {
             Call::Strlen(a) => text(a),
             Call::StrConcat(a, b) => text(a).and_then(|()| text(b)),
             Call::Memcmp(a, b) => self.same("memcmp", &a.ty, &b.ty),
-            Call::Ksym(a) | Call::Usym(a) | Call::CgroupPath(_, a) => self.wide(&a.ty),
+            Call::Ksym(a) | Call::Usym(a) | Call::UserAddress(a) | Call::CgroupPath(_, a) => {
+                self.wide(&a.ty)
+            }
             Call::Strftime(format, _, time) => {
                 require((*format as usize) < self.program.time_formats.len(), || {
                     format!("no time format {format}")

@@ -126,6 +126,7 @@ fn call_children<'a>(call: &'a Call, out: &mut Vec<Node<'a>>) {
         Call::Strlen(a)
         | Call::Ksym(a)
         | Call::Usym(a)
+        | Call::UserAddress(a)
         | Call::Macaddr(a)
         | Call::Bswap(a)
         | Call::Strftime(_, _, a)

@@ -35,6 +35,7 @@ OPTIONS:
         --traceable-functions FILE
                               functions that can be traced, one a line
         --debuginfo DIR[:DIR] search these directories for debug information
+        --dwarf-pid PID       let dw_ustack unwind stacks of this process too
         --no-feature LIST     do without kernel features
                               ('kprobe_multi', 'kprobe_session', 'uprobe_multi')
         --mode MODE           'codegen', 'test', 'bench' or 'format'
@@ -84,6 +85,7 @@ pub(crate) struct Low {
     pub(crate) unsafe_mode: bool,
     pub(crate) dry_run: bool,
     pub(crate) usdt_file_activation: bool,
+    pub(crate) dwarf_pids: Vec<String>,
     pub(crate) program: Option<String>,
     pub(crate) pid: Option<String>,
     pub(crate) command: Option<String>,
@@ -196,6 +198,7 @@ impl Low {
                     let dirs = text()?;
                     self.debug_dirs.extend(dirs.split(':').map(PathBuf::from));
                 }
+                "dwarf-pid" => self.dwarf_pids.push(text()?),
                 "aot" => self.aot = Some(text()?.into()),
                 "no-feature" => self.no_feature.push(text()?),
                 "mode" => {

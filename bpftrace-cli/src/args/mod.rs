@@ -154,6 +154,8 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
         ));
     }
     let pid = low.pid.as_deref().map(options::parse_pid).transpose()?;
+    let dwarf_pids = low.dwarf_pids.iter().map(|pid| options::parse_pid(pid));
+    let dwarf_pids = dwarf_pids.collect::<Result<_, _>>()?;
     let mut words = low.words.into_iter();
     if low.list {
         let (pattern, script) = match low.program {
@@ -241,6 +243,7 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
         no_features,
         traceable_functions: low.traceable_functions,
         debug_dirs: low.debug_dirs,
+        dwarf_pids,
         usdt_file_activation: low.usdt_file_activation,
     };
     let then = match (low.aot, mode) {

@@ -40,6 +40,7 @@ pub(crate) fn info() -> ExitCode {
             ("bfd", "no"),
             ("libdw (DWARF support)", "no"),
             ("blazesym (advanced symbolization)", "yes"),
+            ("dwunwind (DWARF stack unwinding)", "yes"),
             ("dwunwind (DWARF stack unwinding)", "no"),
         ],
     );

@@ -9,6 +9,7 @@ use super::R;
 use super::func::{FnCx, constant};
 use super::helper::{F_USER_BUILD_ID, F_USER_STACK, Helper};
 use super::memory::{Access, Addr, Fill};
+use super::module::SpecialMap;
 use super::place::scalar_type;
 use crate::symbols::Symbol;
 
@@ -116,7 +117,7 @@ impl FnCx<'_, '_> {
                 self.store(address, dst);
                 self.store_process(dst.at(8))
             }
-            (Builtin::DwUstack, _) => self.unsupported("`dw_ustack`"),
+            (Builtin::DwUstack, Ty::UStack(stack)) => self.unwound_stack(*stack, dst, fill),
             _ => self.internal(format!("builtin {builtin:?} of type {ty:?}")),
         }
     }
@@ -346,6 +347,50 @@ impl FnCx<'_, '_> {
             }
             _ => self.unsupported("`func` in this kind of probe"),
         }
+    }
+
+    /// Where something of the probed file is in the process: as far from the probe as in the file. What is
+    /// not known is left as it is in the file, which is right for executables that are not relocated.
+    pub(super) fn address_in_process(&mut self, in_file: Value) -> R<Value> {
+        let here = if self.is_return_probe() {
+            let has_helper = self.feature(Feature::FuncIpKprobe)?;
+            self.choose(
+                has_helper,
+                types::I64,
+                |cx| {
+                    let ctx = cx.ctx();
+                    // Kernels before 6.6 know only kprobes and answer 0.
+                    Ok(cx.call(Helper::GetFuncIp, &[ctx]))
+                },
+                |cx| Ok(cx.i64(0)),
+            )?
+        } else {
+            self.register(pt_regs::IP, "`uaddr`")?
+        };
+        let number = self.target_number()?;
+        let map = self.m.special_map(SpecialMap::ProbeAddresses);
+        let key = self.temp_word();
+        let number = self.resize_int(number, types::I32, false);
+        self.store(number, key);
+        let (map, key) = (self.map_ptr(map), self.addr_value(key));
+        let entry = self.call(Helper::MapLookupElem, &[map, key]);
+        self.choose(
+            entry,
+            types::I64,
+            |cx| {
+                let probe = cx.load(types::I64, Addr::value(entry, 8), Access::Shared);
+                cx.choose(
+                    here,
+                    types::I64,
+                    |cx| {
+                        let moved = cx.b.ins().isub(here, probe);
+                        Ok(cx.b.ins().iadd(in_file, moved))
+                    },
+                    |_| Ok(in_file),
+                )
+            },
+            |_| Ok(in_file),
+        )
     }
 
     /// The number of the attached target that fired: its cookie, or a constant in a copy of the program.

@@ -85,6 +85,10 @@ impl FnCx<'_, '_> {
                 let kfunc = self.m.task_from_pid(ty);
                 self.call_kfunc(kfunc, &[pid])
             }
+            Call::UserAddress(address) => {
+                let address = self.scalar(address)?;
+                self.address_in_process(address)?
+            }
             Call::TaskRelease(task) => {
                 let kfunc = self.m.task_release(&task.ty);
                 let task = self.scalar(task)?;

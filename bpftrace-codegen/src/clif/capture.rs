@@ -312,6 +312,7 @@ pub(super) fn call_args(call: &Call) -> Vec<&Expr> {
         Call::Strlen(a)
         | Call::Ksym(a)
         | Call::Usym(a)
+        | Call::UserAddress(a)
         | Call::Macaddr(a)
         | Call::Bswap(a)
         | Call::Strftime(_, _, a)

@@ -152,6 +152,7 @@ pub(super) fn build<'p>(
         },
         Role::Callback | Role::Subprogram => FunctionRole::Subprogram {
             n_params: spec.n_params,
+            alone: false,
         },
     };
     m.set_function(

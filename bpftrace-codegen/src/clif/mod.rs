@@ -58,6 +58,7 @@ mod report;
 mod stack;
 mod stmt;
 mod string;
+mod unwind;
 mod usdt;
 
 pub(crate) use module::{FunctionRole, Lowered};

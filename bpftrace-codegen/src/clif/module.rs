@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bpftrace_ast::source::{SourceMap, Span};
 use bpftrace_meta::{
     EventId, EventMeta, Feature, HostSlot, HostValue, MapId, MapMeta, MapRole, MapSize,
-    Requirement, SlotType, SourceRange, USDT_ENTRY_SIZE,
+    Requirement, SlotType, SourceRange, USDT_ENTRY_SIZE, UnwindTable, unwind,
 };
 use bpftrace_sema::{SlotIdx, Ty, TypedProgram};
 use cranelift_codegen::ir::Function;
@@ -48,6 +48,8 @@ pub(crate) enum FunctionRole {
     Subprogram {
         /// Number of parameters.
         n_params: u32,
+        /// Whether the verifier looks at it once, without knowing who calls it (since Linux 5.6).
+        alone: bool,
     },
 }
 
@@ -114,8 +116,14 @@ pub(super) enum SpecialMap {
     Scratch,
     /// Names of the attached targets, in entries of so many bytes.
     ProbeNames(u32),
+    /// Addresses of the attached probes in their files.
+    ProbeAddresses,
     /// Where the attached USDT probes have their arguments.
     UsdtArgs,
+    /// A table that stacks are unwound with.
+    Unwind(UnwindTable),
+    /// Registers and frames while a stack is unwound.
+    UnwindState,
 }
 
 /// Subprograms that all probes share.
@@ -143,6 +151,10 @@ pub(super) enum Shared {
     MergeMax { signed: bool },
     /// `(context, where an argument of a USDT probe is) -> argument`.
     UsdtArg,
+    /// `(pid, most frames) -> number of frames` of the registers in the state of unwinding.
+    Unwind,
+    /// `() -> 0`, or that there is no other frame.
+    UnwindFrame,
 }
 
 /// Tables of the object under construction.
@@ -278,6 +290,15 @@ impl<'p> Module<'p> {
         self.functions[index as usize] = Some(function);
     }
 
+    /// Lets the verifier look at a subprogram once and for itself, not again wherever it is called.
+    pub(super) fn verify_alone(&mut self, index: u32) {
+        if let Some(Some(function)) = self.functions.get_mut(index as usize)
+            && let FunctionRole::Subprogram { alone, .. } = &mut function.role
+        {
+            *alone = true;
+        }
+    }
+
     /// Bytes of the ring buffer that one call of a function takes at most; `None`: nobody knows.
     pub(super) fn sent_by(&self, index: u32) -> Option<u64> {
         self.functions.get(index as usize)?.as_ref()?.sent
@@ -338,10 +359,42 @@ impl<'p> Module<'p> {
                 MapRole::ProbeNames { size },
                 MapSize::Targets,
             ),
+            SpecialMap::ProbeAddresses => (
+                MapDef::new("probe_addresses", map_type::ARRAY, 4, 8, 1),
+                MapRole::ProbeAddresses,
+                MapSize::Targets,
+            ),
             SpecialMap::UsdtArgs => (
                 MapDef::new("usdt_args", map_type::ARRAY, 4, USDT_ENTRY_SIZE as u32, 1),
                 MapRole::UsdtArgs { used: 0 },
                 MapSize::Targets,
+            ),
+            SpecialMap::Unwind(table) => {
+                let (name, kind, value) = match table {
+                    UnwindTable::Processes => (
+                        "unwind_processes",
+                        map_type::HASH,
+                        unwind::ProcessRows::SIZE,
+                    ),
+                    UnwindTable::Rows => ("unwind_rows", map_type::ARRAY, unwind::Row::SIZE),
+                    UnwindTable::Rules => ("unwind_rules", map_type::ARRAY, unwind::Rule::SIZE),
+                };
+                (
+                    MapDef::new(name, kind, 4, value as u32, 1),
+                    MapRole::Unwind(table),
+                    MapSize::Unwind,
+                )
+            }
+            SpecialMap::UnwindState => (
+                MapDef::new(
+                    "unwind_state",
+                    map_type::PERCPU_ARRAY,
+                    4,
+                    super::unwind::STATE_SIZE,
+                    1,
+                ),
+                MapRole::Internal,
+                MapSize::Fixed,
             ),
         };
         let row = self.maps.len() as u32;

@@ -196,6 +196,8 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::MergeMax { signed: false } => ("merge_max", 2),
         Shared::MergeMax { signed: true } => ("merge_max_signed", 2),
         Shared::UsdtArg => ("usdt_arg", 2),
+        Shared::Unwind => ("unwind", 2),
+        Shared::UnwindFrame => ("unwind_frame", 0),
     };
     let spec = FunctionSpec {
         index,
@@ -218,7 +220,13 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::MergeMin { signed } => cx.merge_extreme_body(signed, false),
         Shared::MergeMax { signed } => cx.merge_extreme_body(signed, true),
         Shared::UsdtArg => cx.usdt_arg_body(),
-    })
+        Shared::Unwind => cx.unwind_body(),
+        Shared::UnwindFrame => cx.unwind_frame_body(),
+    })?;
+    if matches!(which, Shared::Unwind | Shared::UnwindFrame) {
+        m.verify_alone(index);
+    }
+    Ok(())
 }
 
 /// Any place in the script: the lines of shared code have to say something.

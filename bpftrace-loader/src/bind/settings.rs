@@ -33,6 +33,11 @@ impl Settings {
         self.0.log_size.unwrap_or(LOG_SIZE).clamp(128, 1 << 30) as u32
     }
 
+    /// Whether the size of the log was asked for: then the log is wanted from the start.
+    pub(crate) fn wants_log(&self) -> bool {
+        self.0.log_size.is_some()
+    }
+
     pub(crate) fn missing_probes(&self) -> MissingProbes {
         self.0.missing_probes.unwrap_or(MissingProbes::Error)
     }

@@ -1,6 +1,6 @@
-use bpftrace_meta::{Manifest, MapSize};
+use bpftrace_meta::{Manifest, MapRole, MapSize};
 
-use super::{Found, Place, Settings};
+use super::{Found, Place, Settings, UnwindTables};
 use crate::error::LoadError;
 use crate::host::Host;
 
@@ -14,6 +14,7 @@ pub(super) fn entries(
     manifest: &Manifest,
     settings: &Settings,
     targets: &[Found],
+    unwind: Option<&UnwindTables>,
     host: &dyn Host,
 ) -> Result<Vec<Option<u32>>, LoadError> {
     manifest
@@ -27,6 +28,10 @@ pub(super) fn entries(
                     settings.max_map_keys().saturating_mul(u64::from(buckets))
                 }
                 MapSize::Targets => targets.len() as u64,
+                MapSize::Unwind => match (unwind, &map.role) {
+                    (Some(tables), MapRole::Unwind(table)) => tables.len(*table) as u64,
+                    _ => 0,
+                },
                 MapSize::RingBuffer => match sent_in_all(manifest, targets) {
                     Some(bytes) if settings.perf_rb_pages() == 0 => {
                         // One byte always stays free (`__bpf_ringbuf_reserve`).

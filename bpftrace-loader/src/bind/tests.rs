@@ -35,6 +35,7 @@ fn options() -> RunOptions {
         no_features: Vec::new(),
         traceable_functions: None,
         debug_dirs: Vec::new(),
+        dwarf_pids: Vec::new(),
         usdt_file_activation: false,
     }
 }

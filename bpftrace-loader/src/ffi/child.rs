@@ -3,6 +3,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::{c_string, check};
@@ -14,6 +15,8 @@ pub(crate) struct Child {
     go: Option<File>,
     /// Gives the errno of a failed `exec`, or nothing.
     failed: Option<File>,
+    /// Whether it stands where its own code starts, traced by us.
+    held: bool,
     gone: bool,
 }
 
@@ -69,12 +72,18 @@ impl Child {
             pid,
             go: Some(File::from(go_write)),
             failed: Some(File::from(failed_read)),
+            held: false,
             gone: false,
         })
     }
 
     pub(crate) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Whether the child stands where its own code starts.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Lets the child run its program.
@@ -88,7 +97,92 @@ impl Child {
                 return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
             }
         }
+        if self.held {
+            self.held = false;
+            // SAFETY: the process is our child, and stopped by us.
+            check(unsafe { libc::ptrace(libc::PTRACE_DETACH, self.pid, 0, 0) })?;
+        }
         Ok(())
+    }
+
+    /// Lets the child run its program until the libraries are loaded and its own code starts; from there,
+    /// [`Self::release`] lets it go on.
+    pub(crate) fn run_to_entry(&mut self) -> io::Result<()> {
+        const BREAKPOINT: [u8; 1] = [0xcc];
+        let options = libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_EXITKILL;
+        // SAFETY: the process is our child.
+        check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, self.pid, 0, options) })?;
+        self.release()?;
+        self.wait_for_trap(libc::PTRACE_EVENT_EXEC)?;
+        let auxv = std::fs::read(format!("/proc/{}/auxv", self.pid))?;
+        let entry = auxv
+            .chunks_exact(16)
+            .map(|pair| {
+                let word =
+                    |at: usize| u64::from_ne_bytes(pair[at..at + 8].try_into().expect("8 bytes"));
+                (word(0), word(8))
+            })
+            .find(|(kind, _)| *kind == libc::AT_ENTRY)
+            .map(|(_, entry)| entry)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{}/mem", self.pid))?;
+        let mut code = [0u8; 1];
+        memory.read_exact_at(&mut code, entry)?;
+        memory.write_all_at(&BREAKPOINT, entry)?;
+        self.go_on(0)?;
+        self.wait_for_trap(0)?;
+        memory.write_all_at(&code, entry)?;
+        // SAFETY: zeros are a valid value; the kernel fills it in for our child, which is stopped, and
+        // reads it back.
+        unsafe {
+            let mut regs: libc::user_regs_struct = std::mem::zeroed();
+            check(libc::ptrace(
+                libc::PTRACE_GETREGS,
+                self.pid,
+                0,
+                &raw mut regs,
+            ))?;
+            regs.rip = entry;
+            check(libc::ptrace(
+                libc::PTRACE_SETREGS,
+                self.pid,
+                0,
+                &raw const regs,
+            ))?;
+        }
+        self.held = true;
+        Ok(())
+    }
+
+    fn go_on(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: the process is our child, and stopped by us.
+        check(unsafe { libc::ptrace(libc::PTRACE_CONT, self.pid, 0, signal) })?;
+        Ok(())
+    }
+
+    /// Waits until the traced child stops by a trap, which an event of tracing may be.
+    fn wait_for_trap(&mut self, event: i32) -> io::Result<()> {
+        loop {
+            let mut status = 0;
+            // SAFETY: the kernel writes the status of our child.
+            let pid = unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) };
+            match check(i64::from(pid)) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            };
+            if !libc::WIFSTOPPED(status) {
+                self.gone = true;
+                return Err(io::Error::other("the process ended"));
+            }
+            if status >> 8 == (libc::SIGTRAP | (event << 8)) {
+                return Ok(());
+            }
+            let is_event = status >> 16 != 0;
+            self.go_on(if is_event { 0 } else { libc::WSTOPSIG(status) })?;
+        }
     }
 }
 

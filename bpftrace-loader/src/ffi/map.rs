@@ -105,6 +105,17 @@ impl MapHandle {
         Ok(())
     }
 
+    /// Sets the entries of an array from the first on.
+    pub(crate) fn update_array<const N: usize>(
+        &self,
+        values: impl Iterator<Item = [u8; N]>,
+    ) -> io::Result<()> {
+        for (number, value) in (0u32..).zip(values) {
+            self.update(&number.to_le_bytes(), &value)?;
+        }
+        Ok(())
+    }
+
     fn delete(&self, key: &[u8]) -> io::Result<()> {
         self.check_key(key)?;
         // SAFETY: the key is as long as the kernel reads for this map.

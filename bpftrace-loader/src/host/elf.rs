@@ -137,6 +137,15 @@ impl ElfFile {
             .map(|s| address - s.address + s.offset)
     }
 
+    /// Virtual address of an offset in the file.
+    #[must_use]
+    pub fn address_at(&self, offset: u64) -> Option<u64> {
+        self.segments
+            .iter()
+            .find(|s| s.executable && offset >= s.offset && offset - s.offset < s.size)
+            .map(|s| offset - s.offset + s.address)
+    }
+
     /// The function symbols with this name.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a ElfSymbol> {
         let start = self.symbols.partition_point(|s| s.name.as_str() < name);

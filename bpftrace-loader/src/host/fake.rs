@@ -9,7 +9,9 @@ use std::rc::Rc;
 use bpftrace_debuginfo::DebugInfo;
 use bpftrace_meta::{Feature, ProgramKind, UserBuild, wildcard_match};
 
-use super::{BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
+use super::{
+    BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, Mapping, PidNamespace,
+};
 
 /// Facts as a test wants them; everything else does not exist.
 #[derive(Default)]
@@ -199,6 +201,14 @@ impl Host for FakeHost {
 
     fn mapped_files(&self, _pid: i32) -> io::Result<Vec<PathBuf>> {
         Ok(self.files.keys().map(PathBuf::from).collect())
+    }
+
+    fn mappings(&self, _pid: i32) -> io::Result<Vec<Mapping>> {
+        Ok(Vec::new())
+    }
+
+    fn read_file(&self, _path: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
     }
 
     fn threads(&self, pid: i32) -> io::Result<Vec<i32>> {

@@ -19,7 +19,9 @@ use bpftrace_meta::{Feature, ProgramKind, UserBuild};
 
 pub use kernel_text::{KernelText, Prototype};
 
-use super::{BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, PidNamespace};
+use super::{
+    BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, Mapping, PidNamespace,
+};
 use crate::ffi;
 
 /// Asks the running kernel, `/proc`, `/sys` and the environment, each only when it is needed, and
@@ -186,6 +188,14 @@ impl Host for LinuxHost {
 
     fn mapped_files(&self, pid: i32) -> io::Result<Vec<PathBuf>> {
         executables::mapped_files(pid)
+    }
+
+    fn mappings(&self, pid: i32) -> io::Result<Vec<Mapping>> {
+        proc::mappings(pid)
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
     }
 
     fn threads(&self, pid: i32) -> io::Result<Vec<i32>> {

@@ -43,6 +43,7 @@ pub const RUNTIME_HELP: &str = "\
     --bench          run the benchmark probes
     --debuginfo DIRS directories with split debug information
     --dry-run        load and attach, then end
+    --dwarf-pid PID  let dw_ustack unwind stacks of the process PID too
     --no-feature LIST  features to do without, separated by commas
     --no-warnings    report no warnings
     --probe-filter REGEX  only probes whose name matches
@@ -156,6 +157,7 @@ pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Request, LoadErr
         no_features: Vec::new(),
         traceable_functions: None,
         debug_dirs: Vec::new(),
+        dwarf_pids: Vec::new(),
         usdt_file_activation: false,
     };
     let mut output = OutputOptions {
@@ -247,6 +249,7 @@ fn short_of(name: &str) -> Option<char> {
         "test" => 'T',
         "debuginfo" => 'D',
         "dry-run" => 'R',
+        "dwarf-pid" => 'Y',
         "no-feature" => 'F',
         "no-warnings" => 'W',
         "probe-filter" => 'P',
@@ -262,7 +265,7 @@ fn is_short(letter: char) -> bool {
 }
 
 fn takes_value(letter: char) -> bool {
-    "odpcfBDFPA".contains(letter)
+    "odpcfBDFPAY".contains(letter)
 }
 
 fn set_flag(run: &mut RunOptions, letter: char) -> Option<Request> {
@@ -318,6 +321,7 @@ fn set_value(
         'D' => run.debug_dirs = parse_directories(&value),
         'F' => run.no_features = parse_features(&value)?,
         'P' => run.probe_filter = Some(value),
+        'Y' => run.dwarf_pids.push(parse_pid(&value)?),
         'A' => run.traceable_functions = Some(value.into()),
         _ => {}
     }

@@ -55,6 +55,7 @@ pub(crate) enum Kind {
     Unwatch(ArgLayout),
     DivideByZero,
     ArrayOutOfBounds,
+    NoUnwindTables,
     HelperFailed {
         helper: String,
         retcode: Option<ArgLayout>,
@@ -116,6 +117,7 @@ impl Kind {
             EventKind::Unwatch => needed(arg(0).map(Self::Unwatch)),
             EventKind::RuntimeError(RuntimeError::DivideByZero) => Self::DivideByZero,
             EventKind::RuntimeError(RuntimeError::ArrayOutOfBounds) => Self::ArrayOutOfBounds,
+            EventKind::RuntimeError(RuntimeError::NoUnwindTables) => Self::NoUnwindTables,
             EventKind::RuntimeError(RuntimeError::HelperFailed(failure)) => Self::HelperFailed {
                 helper: failure.helper.clone(),
                 retcode: arg(0),

@@ -371,6 +371,12 @@ impl Printer {
                 let text = b"Array access out of bounds. This can lead to unexpected results.";
                 self.warn(event, MessageKind::Runtime, text, sink)?;
             }
+            Kind::NoUnwindTables => {
+                let text =
+                    b"No DWARF unwind data available for this process. Use -p or --dwarf-pid \
+                             to specify target PIDs.";
+                self.warn(event, MessageKind::Runtime, text, sink)?;
+            }
             Kind::HelperFailed { helper, retcode } => {
                 let retcode = retcode.as_ref().map_or(0, |arg| read_integer(arg, record));
                 let text = helper_message(helper, retcode);

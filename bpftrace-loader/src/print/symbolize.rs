@@ -172,11 +172,8 @@ impl Symbolize for HostSymbols {
         {
             let mut source = Elf::new(path);
             source.debug_syms = debug_info;
-            let in_file = lookup(
-                symbolizer,
-                &Source::Elf(source),
-                Input::VirtOffset(addresses),
-            );
+            let input = Input::VirtOffset(addresses);
+            let in_file = lookup_if(symbolizer, &Source::Elf(source), input, is_inside);
             fill_in(&mut symbols, in_file);
         }
         symbols
@@ -211,8 +208,16 @@ fn fill_in(symbols: &mut [Option<Symbol>], others: Vec<Option<Symbol>>) {
 
 /// The file of a probe such as `uprobe:/bin/ls:main`.
 fn probed_file(probe: &str) -> Option<&str> {
-    let file = probe.split(':').nth(1)?;
-    (file.starts_with('/') && !file.contains('*')).then_some(file)
+    let mut parts = probe.split(':');
+    let provider = parts.next()?;
+    let file = parts.next()?;
+    let in_file = matches!(provider, "uprobe" | "uretprobe" | "usdt");
+    (in_file && file.contains('/') && !file.contains('*')).then_some(file)
+}
+
+/// Whether the address is in the symbol, and not just somewhere behind it.
+fn is_inside(symbol: &Sym<'_>) -> bool {
+    symbol.offset == 0 || symbol.size.is_some_and(|size| symbol.offset < size)
 }
 
 fn lookup(
@@ -220,13 +225,22 @@ fn lookup(
     source: &Source<'_>,
     input: Input<&[u64]>,
 ) -> Vec<Option<Symbol>> {
+    lookup_if(symbolizer, source, input, |_| true)
+}
+
+fn lookup_if(
+    symbolizer: &Symbolizer,
+    source: &Source<'_>,
+    input: Input<&[u64]>,
+    wanted: fn(&Sym<'_>) -> bool,
+) -> Vec<Option<Symbol>> {
     let n_addresses = input.as_inner_ref().len();
     match symbolizer.symbolize(source, input) {
         Ok(found) => found
             .iter()
             .map(|symbolized| match symbolized {
-                Symbolized::Sym(symbol) => Some(symbol_of(symbol)),
-                Symbolized::Unknown(_) => None,
+                Symbolized::Sym(symbol) if wanted(symbol) => Some(symbol_of(symbol)),
+                Symbolized::Sym(_) | Symbolized::Unknown(_) => None,
             })
             .collect(),
         Err(error) => {
@@ -368,7 +382,9 @@ mod tests {
     #[test]
     fn files_of_probes() {
         assert_eq!(probed_file("uprobe:/bin/ls:main"), Some("/bin/ls"));
+        assert_eq!(probed_file("uretprobe:./ls:main"), Some("./ls"));
         assert_eq!(probed_file("uprobe:/bin/*:main"), None);
+        assert_eq!(probed_file("tracepoint:a/b:c"), None);
         assert_eq!(probed_file("kprobe:vfs_read"), None);
         assert_eq!(probed_file("begin"), None);
     }

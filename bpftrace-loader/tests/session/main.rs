@@ -47,6 +47,7 @@ fn options() -> RunOptions {
         no_features: Vec::new(),
         traceable_functions: None,
         debug_dirs: Vec::new(),
+        dwarf_pids: Vec::new(),
         usdt_file_activation: false,
     }
 }
@@ -141,7 +142,7 @@ fn the_verifiers_answer_quotes_the_script() {
     let text = error.to_string();
     assert!(
         text.contains(
-            "ERROR: Error loading BPF program for begin. Error code: -13 (Permission denied). Use -v \
+            "ERROR: Error loading BPF program for begin_1. Error code: -13 (Permission denied). Use -v \
              for full kernel error log."
         ) && text.contains("stdin:1:")
             && text.contains("begin { misbehave() }")

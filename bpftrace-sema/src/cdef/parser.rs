@@ -835,6 +835,10 @@ impl<'r> Parser<'r> {
             if self.at_punct("}") {
                 return Ok(());
             }
+            // Compilers take a last member without its semicolon.
+            if self.at_punct("}") {
+                return Ok(());
+            }
             if !self.take(",") {
                 return self.fail("expected ';' after a member");
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bpftrace_ast::attach::ProviderKind as P;
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::source::Span;
-use bpftrace_meta::{HostValue, ProbeTarget, ProgramKind};
+use bpftrace_meta::{HostValue, ProbeTarget, ProgramKind, StackMode};
 
 use super::call::calls_kernel_functions;
 use super::{Lowerer, Val};
@@ -138,6 +138,16 @@ impl Lowerer<'_, '_> {
             "ustack" => {
                 let mode = self.s.settings.stack_mode;
                 self.ustack(
+                    span,
+                    StackTy {
+                        mode,
+                        limit: DEFAULT_STACK_LIMIT,
+                    },
+                )
+            }
+            "dw_ustack" => {
+                let mode = self.s.settings.stack_mode;
+                self.dw_ustack(
                     span,
                     StackTy {
                         mode,
@@ -417,6 +427,29 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn ustack(&mut self, span: Span, stack: StackTy) -> Val {
         Val::new(Ty::UStack(stack), span, ExprKind::Builtin(Builtin::Ustack))
+    }
+
+    /// A user stack by unwinding. Build ids come with the kernel's own unwinding only.
+    pub(super) fn dw_ustack(&mut self, span: Span, mut stack: StackTy) -> Val {
+        self.unstable(
+            span,
+            self.s.settings.dw_ustack,
+            "dw_ustack (DWARF stack unwinding)",
+            "unstable_dw_ustack",
+        );
+        if stack.mode == StackMode::BuildId {
+            self.warn(
+                codes::ARGUMENT_IGNORED,
+                span,
+                "'build_id' stack mode can only be used for ustack. Falling back to 'raw' mode.",
+            );
+            stack.mode = StackMode::Raw;
+        }
+        Val::new(
+            Ty::UStack(stack),
+            span,
+            ExprKind::Builtin(Builtin::DwUstack),
+        )
     }
 
     /// The register of a name on x86-64: its offset in `struct pt_regs`.

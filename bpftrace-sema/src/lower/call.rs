@@ -55,9 +55,6 @@ impl Lowerer<'_, '_> {
 
     fn unknown_function(&mut self, span: Span, call: &node::Call) -> Val {
         let name = &call.name.name;
-        if MISSING.contains(&name.as_str()) {
-            return self.unsupported(span, &format!("{name}()"));
-        }
         let forms = stdlib::forms(name);
         if !forms.is_empty() {
             self.error_hint(
@@ -178,7 +175,7 @@ impl Lowerer<'_, '_> {
                 );
                 Val::unknown(span)
             }
-            Func::Kstack | Func::Ustack => self.stack_call(span, call, entry.func),
+            Func::Kstack | Func::Ustack | Func::DwUstack => self.stack_call(span, call, entry.func),
             Func::Nsecs => self.nsecs_call(span, call),
             Func::Strftime => self.strftime_call(span, call),
             Func::Pid | Func::Tid => self.pid_call(span, call, entry.func),
@@ -512,6 +509,9 @@ impl Lowerer<'_, '_> {
             }
             return self.kstack(span, StackTy { mode, limit });
         }
+        if func == Func::DwUstack {
+            return self.dw_ustack(span, StackTy { mode, limit });
+        }
         self.ustack(span, StackTy { mode, limit })
     }
 
@@ -592,8 +592,13 @@ impl Lowerer<'_, '_> {
                 span,
             )
             .expr;
+        let address = crate::Expr {
+            ty: Ty::Int(IntTy::U64),
+            span,
+            kind: ExprKind::Call(Call::UserAddress(Box::new(slot))),
+        };
         let ty = Ty::Ptr(std::rc::Rc::new(Ty::Int(IntTy::U64)), Mem::User);
-        Val::from_expr(self.cast_to(slot, ty, crate::CastKind::Int)).with_space(Mem::User)
+        Val::from_expr(self.cast_to(address, ty, crate::CastKind::Int)).with_space(Mem::User)
     }
 
     fn cgroup_path_call(&mut self, span: Span, call: &node::Call) -> Val {
@@ -859,9 +864,6 @@ pub(super) fn calls_kernel_functions(kind: ProgramKind) -> bool {
         K::RawTracepointRun | K::Xdp | K::Kprobe | K::Uprobe => false,
     }
 }
-
-/// Functions of the language that are not here yet.
-const MISSING: &[&str] = &["dw_ustack"];
 
 /// Number of a signal by its name, with or without `SIG`.
 fn signal_number(name: &str) -> Option<i64> {

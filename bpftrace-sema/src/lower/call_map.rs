@@ -327,14 +327,16 @@ impl Lowerer<'_, '_> {
     pub(super) fn unstable(&mut self, span: Span, state: Unstable, feature: &str, key: &str) {
         match state {
             Unstable::Enable => {}
-            Unstable::Warn => self.warn(
-                codes::UNSTABLE,
-                span,
-                format!(
+            Unstable::Warn => {
+                let text = format!(
                     "Script is using an unstable feature: {feature}. To prevent this warning you must \
                      explicitly enable it in the config e.g. {key}=enable"
-                ),
-            ),
+                );
+                // Once for a feature, wherever it is used.
+                if !self.s.diags.iter().any(|known| known.message == text) {
+                    self.warn(codes::UNSTABLE, span, text);
+                }
+            }
             Unstable::Error => self.error(
                 codes::UNSTABLE,
                 span,

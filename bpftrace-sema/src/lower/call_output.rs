@@ -142,7 +142,7 @@ impl Lowerer<'_, '_> {
     }
 
     /// `args` as a record of all arguments.
-    fn args_record(&mut self, span: Span) -> Val {
+    pub(super) fn args_record(&mut self, span: Span) -> Val {
         let args = self.args(span);
         let Ty::Struct(id, _) = *args.ty() else {
             return args;

@@ -7,7 +7,7 @@ use bpftrace_ast::source::Span;
 use super::ops::untrusted;
 use super::{Lowerer, Val, low_bits};
 use crate::join::same_pointee;
-use crate::{CastKind, Expr, ExprKind, IntTy, Mem, Ty, codes};
+use crate::{Builtin, CastKind, Expr, ExprKind, IntTy, Mem, Ty, codes};
 
 impl Lowerer<'_, '_> {
     /// A cast node.
@@ -98,6 +98,9 @@ impl Lowerer<'_, '_> {
     pub(super) fn stored(&mut self, mut val: Val) -> Val {
         if !val.known {
             return val;
+        }
+        if matches!(val.expr.kind, ExprKind::Builtin(Builtin::Args)) {
+            val = self.args_record(val.span());
         }
         let ty = self.storage_type(val.ty());
         self.s.imported.complete_value(self.s.types, &ty);

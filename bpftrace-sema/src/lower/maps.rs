@@ -163,9 +163,7 @@ impl Lowerer<'_, '_> {
                 self.spell_val(key)
             )),
             Ty::Void => Some("none cannot be part of a map key".to_owned()),
-            Ty::Ptr(_, Mem::Ctx) | Ty::Struct(_, Mem::Ctx) => {
-                Some("context cannot be part of a map key".to_owned())
-            }
+            Ty::Ptr(_, Mem::Ctx) => Some("context cannot be part of a map key".to_owned()),
             _ => None,
         }
     }
@@ -311,8 +309,7 @@ impl Lowerer<'_, '_> {
             self.map_mismatch_void(name, val.span());
             return;
         }
-        if matches!(val.ty(), Ty::Ptr(_, Mem::Ctx) | Ty::Struct(_, Mem::Ctx))
-            && matches!(val.expr.kind, ExprKind::Builtin(_))
+        if matches!(val.ty(), Ty::Ptr(_, Mem::Ctx)) && matches!(val.expr.kind, ExprKind::Builtin(_))
         {
             let spelled = self.spell_val(&val);
             self.error(

@@ -52,6 +52,7 @@ pub(super) fn probe(feature: Feature, host: &LinuxHost) -> bool {
         Feature::TaskFromPid => kfunc(host, "bpf_task_from_pid"),
         Feature::Jiffies64 => helper(ProgramType::RawTracepoint, sys::BPF_FUNC_jiffies64),
         Feature::SocketCookie => helper_in_fentry_exists(host, sys::BPF_FUNC_get_socket_cookie),
+        Feature::TaskPtRegs => helper(ProgramType::RawTracepoint, sys::BPF_FUNC_task_pt_regs),
         Feature::LargeMapKeys => ffi::hash_map_takes_keys_of(MAX_OLD_KEY + 8),
     }
 }

@@ -3,7 +3,7 @@ use std::io;
 use std::os::linux::fs::MetadataExt as _;
 
 use crate::ffi;
-use crate::host::PidNamespace;
+use crate::host::{Mapping, PidNamespace};
 
 /// Ids of the threads of a process, ascending.
 pub(super) fn threads(pid: i32) -> io::Result<Vec<i32>> {
@@ -13,6 +13,38 @@ pub(super) fn threads(pid: i32) -> io::Result<Vec<i32>> {
         .collect();
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// What a process has mapped of files as executable.
+pub(super) fn mappings(pid: i32) -> io::Result<Vec<Mapping>> {
+    let text = fs::read(format!("/proc/{pid}/maps"))?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().filter_map(parse_mapping).collect())
+}
+
+/// `START-END PERMISSIONS OFFSET DEVICE INODE PATH` of `/proc/PID/maps`, if it is executable and a file
+/// that is still there.
+fn parse_mapping(line: &str) -> Option<Mapping> {
+    let mut rest = line;
+    let mut word = || {
+        let (word, behind) = rest.trim_start().split_once(' ')?;
+        rest = behind;
+        Some(word)
+    };
+    let (range, permissions, offset) = (word()?, word()?, word()?);
+    let (_device, _inode) = (word()?, word()?);
+    let path = rest.trim_start();
+    if !permissions.contains('x') || !path.starts_with('/') || path.ends_with(" (deleted)") {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    Some(Mapping {
+        start: number(start)?,
+        end: number(end)?,
+        offset: number(offset)?,
+        path: path.into(),
+    })
 }
 
 /// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
@@ -110,6 +142,26 @@ pub(super) fn missing_privilege() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn executable_mappings_of_files() {
+        let line = "7f1c-7f2d r-xp 00001000 fe:01 123    /usr/lib/a file.so";
+        let mapping = parse_mapping(line).expect("a mapping");
+        assert_eq!(
+            (mapping.start, mapping.end, mapping.offset),
+            (0x7f1c, 0x7f2d, 0x1000)
+        );
+        assert_eq!(mapping.path, std::path::Path::new("/usr/lib/a file.so"));
+        for line in [
+            "7f1c-7f2d r--p 00001000 fe:01 123    /usr/lib/a.so",
+            "7f1c-7f2d r-xp 00000000 00:00 0      [vdso]",
+            "7f1c-7f2d r-xp 00000000 00:00 0",
+            "7f1c-7f2d r-xp 00001000 fe:01 123    /usr/lib/a.so (deleted)",
+            "",
+        ] {
+            assert_eq!(parse_mapping(line), None, "{line}");
+        }
+    }
 
     #[test]
     fn lists_of_cpus() {

@@ -1,0 +1,39 @@
+/* A program whose functions keep no frame pointers, so that only unwinding finds their callers.
+ *
+ * Usage: unwind [COUNT]. Calls unwind_top COUNT times (1 by default), and stays for a moment so that
+ * its symbols can be looked up. */
+#pragma GCC optimize("omit-frame-pointer", "no-optimize-sibling-calls")
+#include <stdlib.h>
+#include <unistd.h>
+
+volatile int unwind_sink;
+
+__attribute__((noinline)) void unwind_leaf(void)
+{
+	unwind_sink++;
+}
+
+__attribute__((noinline)) void unwind_middle(int n)
+{
+	volatile char some[100];
+
+	some[n] = 1;
+	unwind_leaf();
+	unwind_sink += some[n];
+}
+
+__attribute__((noinline)) void unwind_top(int n)
+{
+	unwind_middle(n);
+	unwind_sink++;
+}
+
+int main(int argc, char **argv)
+{
+	int count = argc > 1 ? atoi(argv[1]) : 1;
+
+	for (int i = 0; i < count; i++)
+		unwind_top(i);
+	usleep(500000);
+	return 0;
+}
