@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::parser::{CType, Parse, Parser, starts_type};
 use super::token::Token;
-use crate::{IntTy, Mem, Ty};
+use crate::{Mem, Ty};
 
 /// Pointers and arrays nest no deeper.
 const MAX_HEIGHT: u32 = 64;
@@ -88,7 +88,7 @@ impl Parser<'_> {
             }
             let array = match ty.ty {
                 Ty::Void => Ty::Void,
-                Ty::Int(IntTy { size: 1, .. }) if count > 0 => Ty::Str(count),
+                _ if ty.is_text && count > 0 => Ty::Str(count),
                 element => Ty::Array(Rc::new(element), count, Mem::Unknown),
             };
             ty = CType {
@@ -96,6 +96,7 @@ impl Parser<'_> {
                 size,
                 align: ty.align,
                 height: ty.height + 1,
+                is_text: false,
             };
             if ty.height > MAX_HEIGHT {
                 self.at = place;

@@ -27,6 +27,8 @@ pub(super) struct CType {
     pub(super) align: u64,
     /// How many pointers and arrays are around what C text names.
     pub(super) height: u32,
+    /// Plain `char`: arrays of it are texts. Those of `signed char` and `unsigned char` are not.
+    pub(super) is_text: bool,
 }
 
 impl CType {
@@ -36,6 +38,7 @@ impl CType {
             size: 0,
             align: 1,
             height: 0,
+            is_text: false,
         }
     }
 
@@ -45,6 +48,7 @@ impl CType {
             size: 8,
             align: 8,
             height: to.height + 1,
+            is_text: false,
         }
     }
 }
@@ -514,6 +518,7 @@ impl<'r> Parser<'r> {
                     size: 16,
                     align: 16,
                     height: 0,
+                    is_text: false,
                 };
             }
             () if has("char") => 1,
@@ -521,10 +526,13 @@ impl<'r> Parser<'r> {
             () if has("long") => 8,
             () => 4,
         };
-        self.sized(Ty::Int(IntTy {
-            size,
-            signed: !has("unsigned"),
-        }))
+        CType {
+            is_text: size == 1 && !has("signed") && !has("unsigned"),
+            ..self.sized(Ty::Int(IntTy {
+                size,
+                signed: !has("unsigned"),
+            }))
+        }
     }
 
     /// A type that a single word names.
@@ -535,6 +543,7 @@ impl<'r> Parser<'r> {
                 size,
                 align: size,
                 height: 0,
+                is_text: false,
             })
         };
         match name {
@@ -585,6 +594,7 @@ impl<'r> Parser<'r> {
             size: table.size(&ty),
             align: align.unwrap_or_else(|| table.align(&ty)),
             height: 0,
+            is_text: false,
             ty,
         }
     }
@@ -653,6 +663,7 @@ impl<'r> Parser<'r> {
             size,
             align,
             height: 0,
+            is_text: false,
         })
     }
 
@@ -684,6 +695,7 @@ impl<'r> Parser<'r> {
             size: self.imported.table.size(&ty),
             align: self.defs.aligns.get(&id).copied().unwrap_or(1),
             height: 0,
+            is_text: false,
             ty,
         }
     }
@@ -703,6 +715,7 @@ impl<'r> Parser<'r> {
                 size: self.imported.table.size(&ty),
                 align: 0,
                 height: 0,
+                is_text: false,
                 ty,
             };
         }

@@ -57,6 +57,7 @@ impl Lowerer<'_, '_> {
         };
         let mut current = base;
         let mut mem = mem;
+        let mut own = false;
         for idx in path {
             let holder = match current.ty() {
                 Ty::Struct(id, _) => *id,
@@ -118,8 +119,21 @@ impl Lowerer<'_, '_> {
             if let Ty::Struct(_, inner) = current.ty() {
                 mem = *inner;
             }
+            own = origin == Origin::Script;
         }
-        current
+        match *current.ty() {
+            // A text of the script's own struct may fill its array. The kernel's ones end in a NUL
+            // unless they were cut, which is to be seen.
+            Ty::Str(n) if own => {
+                let to = Ty::Str(n.saturating_add(1));
+                let (span, space) = (current.span(), current.space);
+                match self.coerce(current, &to) {
+                    Some(expr) => Val::from_expr(expr).with_space(space),
+                    None => Val::unknown(span),
+                }
+            }
+            _ => current,
+        }
     }
 
     /// What an address read from a member points to.

@@ -1,5 +1,6 @@
 //! Functions on maps, and aggregations.
 
+use bpftrace_ast::diag::{Diagnostic, Severity};
 use bpftrace_ast::node::{self, Arg, ExprKind as Ast, Place};
 use bpftrace_ast::source::Span;
 use bpftrace_meta::TseriesAgg;
@@ -327,16 +328,16 @@ impl Lowerer<'_, '_> {
     pub(super) fn unstable(&mut self, span: Span, state: Unstable, feature: &str, key: &str) {
         match state {
             Unstable::Enable => {}
-            Unstable::Warn => {
-                let text = format!(
+            // Once a script, and no place: nothing is wrong there.
+            Unstable::Warn => self.s.diags.push(Diagnostic::new(
+                Severity::Warning,
+                codes::UNSTABLE,
+                None,
+                format!(
                     "Script is using an unstable feature: {feature}. To prevent this warning you must \
                      explicitly enable it in the config e.g. {key}=enable"
-                );
-                // Once for a feature, wherever it is used.
-                if !self.s.diags.iter().any(|known| known.message == text) {
-                    self.warn(codes::UNSTABLE, span, text);
-                }
-            }
+                ),
+            )),
             Unstable::Error => self.error(
                 codes::UNSTABLE,
                 span,
