@@ -2,7 +2,8 @@
 
 use bpftrace_ast::source::{SourceId, SourceMap, Span};
 use bpftrace_meta::{
-    Artifact, CompileOptionsMeta, Manifest, ProbeMeta, ProgramKind, ScriptMeta, TracepointPatch,
+    Artifact, CompileOptionsMeta, Manifest, ProbeId, ProbeMeta, ProgramKind, ScriptMeta, Session,
+    TracepointPatch,
 };
 use bpftrace_sema::TypedProgram;
 use sha2::{Digest as _, Sha256};
@@ -237,7 +238,7 @@ fn object_spec(
         .zip(compiled)
         .map(|(function, compiled)| {
             let (placement, signature) = match function.role {
-                FunctionRole::Probe { index, .. } => (
+                FunctionRole::Probe { index, .. } | FunctionRole::Session { entry: index, .. } => (
                     Placement::Program {
                         section: section(program.probes[index].kind).to_owned(),
                     },
@@ -310,12 +311,19 @@ fn manifest(
     let mut lines = SourceLines::resume(sources, lowered.lines);
     let mut probes = Vec::with_capacity(program.probes.len());
     for ((function, compiled), row) in lowered.functions.iter().zip(compiled).zip(0u32..) {
-        let FunctionRole::Probe {
-            index,
-            uses_target_number,
-        } = function.role
-        else {
-            continue;
+        let (index, uses_target_number, session) = match function.role {
+            FunctionRole::Probe {
+                index,
+                uses_target_number,
+            } => (index, uses_target_number, None),
+            FunctionRole::Session { entry, ret } => {
+                let session = Session {
+                    entry: ProbeId(entry as u32),
+                    ret: ProbeId(ret as u32),
+                };
+                (entry, false, Some(session))
+            }
+            FunctionRole::Subprogram { .. } => continue,
         };
         let probe = &program.probes[index];
         let target_number_insns = compiled
@@ -335,11 +343,15 @@ fn manifest(
                 what: "the object has lost a program".to_owned(),
             })?;
         probes.push((
-            index,
+            (session.is_some(), index),
             ProbeMeta {
                 program: record.symbol.clone(),
                 kind: probe.kind,
-                targets: probe.targets.clone(),
+                targets: match session {
+                    None => probe.targets.clone(),
+                    Some(_) => Vec::new(),
+                },
+                session,
                 name: probe.name.clone(),
                 place: lines.range(probe.span),
                 target_number_insns,
@@ -350,7 +362,8 @@ fn manifest(
             },
         ));
     }
-    probes.sort_by_key(|(index, _)| *index);
+    // The script's own come first: they are numbered as they are written.
+    probes.sort_by_key(|(order, _)| *order);
     let tracepoint_patches = lowered
         .tracepoint_fields
         .iter()

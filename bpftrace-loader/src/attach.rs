@@ -51,6 +51,8 @@ impl From<std::io::Error> for AttachError {
 /// What attaching has to know beside the target.
 pub(crate) struct Attaching<'a> {
     pub(crate) program: &'a Program,
+    /// How the program was loaded to be attached.
+    pub(crate) attach_type: u32,
     /// Numbers of the targets, when the link is to carry them.
     pub(crate) cookies: bool,
     pub(crate) pid: Option<i32>,
@@ -110,6 +112,7 @@ pub(crate) fn attach(
         let attachment = &bound.attachments[index];
         let attaching = Attaching {
             program: &loaded.programs[attachment.program],
+            attach_type: bound.programs[attachment.program].expected_attach_type,
             cookies: attachment.cookies,
             pid: invocation.traced_pid(),
             host,
@@ -220,10 +223,7 @@ impl Failure<'_> {
                     });
                 }
             }
-            AttachError::Mistaken(message) => {
-                let error = LoadError::host(message).at(probe.place, &bound.manifest.source);
-                error.and(unable())
-            }
+            AttachError::Mistaken(message) => LoadError::host(message).and(unable()),
             AttachError::Refused(error) => refused(describe_errno(error)),
             AttachError::Explained(reason) => refused(reason.clone()),
         };

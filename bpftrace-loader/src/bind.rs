@@ -4,7 +4,6 @@
 mod expand;
 mod params;
 mod patches;
-mod period;
 mod settings;
 mod sizes;
 mod slots;
@@ -20,7 +19,9 @@ mod tests;
 
 use std::path::PathBuf;
 
-use bpftrace_meta::{Artifact, Feature, Manifest, MapRole, ProbeId, ProgramKind, SourceRange};
+use bpftrace_meta::{
+    Artifact, Feature, Manifest, MapRole, ProbeId, ProgramKind, Session, SourceRange,
+};
 
 pub(crate) use expand::not_traceable;
 pub(crate) use settings::Settings;
@@ -135,7 +136,7 @@ pub(crate) struct Attachment {
     pub(crate) program: usize,
     /// Numbers of the targets: one, or many for a multi link.
     pub(crate) targets: Vec<u64>,
-    /// Whether it is one link to all of them.
+    /// Whether it is one link to all of them, or could be.
     pub(crate) multi: bool,
     /// Whether the link carries the target numbers.
     pub(crate) cookies: bool,
@@ -215,7 +216,7 @@ pub(crate) fn bind(
         host,
     )?;
     let (programs, attachments) = plan(&manifest, &targets, invocation, host)?;
-    check_limits(&settings, &targets, &programs)?;
+    check_limits(&settings, &attachments, &programs)?;
 
     patches::apply(
         &manifest,
@@ -363,6 +364,34 @@ fn built_in_by(feature: Feature) -> Option<&'static str> {
     }
 }
 
+/// The programs that stand in for two probes on this kernel.
+fn sessions(
+    manifest: &Manifest,
+    found: &[Found],
+    has: &dyn Fn(Feature) -> bool,
+) -> Vec<(ProbeId, Session)> {
+    let functions = |probe: ProbeId| -> Option<Vec<_>> {
+        let targets = found.iter().filter(|found| found.target.probe == probe);
+        targets
+            .map(|found| match &found.target.place {
+                Place::Kprobe {
+                    function, address, ..
+                } => Some((function, address)),
+                _ => None,
+            })
+            .collect()
+    };
+    let programs = manifest.probes.iter().zip(0..);
+    programs
+        .filter_map(|(program, index)| Some((ProbeId(index), program.session?)))
+        .filter(|(_, session)| {
+            functions(session.entry).is_some_and(|of_entry| {
+                !of_entry.is_empty() && functions(session.ret) == Some(of_entry)
+            }) && has(Feature::KprobeSession)
+        })
+        .collect()
+}
+
 /// Decides which programs are loaded, and how they are attached.
 fn plan(
     manifest: &Manifest,
@@ -371,6 +400,7 @@ fn plan(
     host: &dyn Host,
 ) -> Result<(Vec<ProgramPlan>, Vec<Attachment>), LoadError> {
     let has = |feature| slots::has_feature(feature, invocation, host);
+    let sessions = sessions(manifest, found, &has);
     let mut programs: Vec<ProgramPlan> = Vec::new();
     let mut attachments: Vec<Attachment> = Vec::new();
     // Group and file of the attachment that is being filled.
@@ -393,7 +423,20 @@ fn plan(
         }
         let (mut expected_attach_type, mut multi) = (attach_type::NONE, false);
         let (mut entry, mut cookies) = (None, false);
+        if sessions
+            .iter()
+            .any(|(_, session)| session.ret == target.probe)
+        {
+            continue;
+        }
+        let session = sessions
+            .iter()
+            .find(|(_, session)| session.entry == target.probe);
         match &target.place {
+            Place::Kprobe { .. } if session.is_some() => {
+                (expected_attach_type, multi) = (attach_type::KPROBE_SESSION, true);
+                cookies = true;
+            }
             Place::Kprobe { .. } if group.is_some() => {
                 (expected_attach_type, multi) = (attach_type::KPROBE_MULTI, true);
                 cookies = true;
@@ -432,7 +475,7 @@ fn plan(
             }
         }
         let plan = ProgramPlan {
-            probe: target.probe,
+            probe: session.map_or(target.probe, |(program, _)| *program),
             expected_attach_type,
             entry,
             number: (numbered && !cookies).then_some(number),
@@ -458,10 +501,11 @@ fn plan(
 
 fn check_limits(
     settings: &Settings,
-    targets: &[Found],
+    attachments: &[Attachment],
     programs: &[ProgramPlan],
 ) -> Result<(), LoadError> {
-    let (n_targets, max_probes) = (targets.len() as u64, settings.max_probes());
+    let n_targets: usize = attachments.iter().map(|a| a.targets.len()).sum();
+    let (n_targets, max_probes) = (n_targets as u64, settings.max_probes());
     if n_targets > max_probes {
         return Err(LoadError::usage(format!(
             "Can't attach to {n_targets} probes because it exceeds the current limit of \

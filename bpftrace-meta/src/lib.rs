@@ -41,8 +41,8 @@ pub use format::{Conversion, FormatPiece, FormatSpec, Length};
 pub use map::{AggKind, MapId, MapMeta, MapRole, MapSize, MapValue, TseriesAgg, UnwindTable};
 pub use perf_event::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS};
 pub use probe::{
-    AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, TextPart, UprobePlace,
-    UserBuild, UserLayout,
+    AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, Session, TextPart,
+    UprobePlace, UserBuild, UserLayout,
 };
 pub use provider::ProviderKind;
 pub use require::{Feature, Requirement};

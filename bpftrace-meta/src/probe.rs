@@ -63,6 +63,18 @@ impl Period {
     }
 }
 
+/// Unit and number, as probe names have it.
+impl std::fmt::Display for Period {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hertz(n) => write!(f, "hz:{n}"),
+            Self::Seconds(n) => write!(f, "s:{n}"),
+            Self::Milliseconds(n) => write!(f, "ms:{n}"),
+            Self::Microseconds(n) => write!(f, "us:{n}"),
+        }
+    }
+}
+
 /// Where in an executable a user probe goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UprobePlace {
@@ -269,6 +281,15 @@ pub enum ProgramKind {
     Iter,
 }
 
+/// Two probes whose work one program can do, where the kernel has sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The kprobe.
+    pub entry: ProbeId,
+    /// The kretprobe of the same functions.
+    pub ret: ProbeId,
+}
+
 /// A probe: one BPF program and the attach points it serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeMeta {
@@ -278,6 +299,8 @@ pub struct ProbeMeta {
     pub kind: ProgramKind,
     /// What to attach it to, in the order of the script.
     pub targets: Vec<ProbeTarget>,
+    /// A program that stands in for two other probes; it has no targets of its own.
+    pub session: Option<Session>,
     /// Name that the script gave the probe (`NAME=provider:…`).
     pub name: Option<String>,
     /// The attach points in the script.

@@ -448,7 +448,7 @@ impl FnCx<'_, '_> {
             }
             Origin::Arguments => {
                 self.settle(path)?;
-                path.offset += i64::from(index) * 8;
+                path.offset += (member.bit_offset / 8) as i64;
                 path.is_argument = true;
                 Ok(())
             }

@@ -115,6 +115,11 @@ impl<'p> CoreTypes<'p> {
         self.simple(Simple::Int(4, true))
     }
 
+    /// `bool`.
+    pub(super) fn boolean(&mut self) -> TypeRef {
+        self.simple(Simple::Bool)
+    }
+
     /// A pointer with what it points to, as functions of the kernel are compared by; the type of a value
     /// that is a pointer to a struct.
     pub(super) fn pointer_to(&mut self, pointer: &Ty) -> TypeRef {

@@ -32,6 +32,13 @@ pub(super) enum Role {
     Callback,
     /// A subprogram, with a frame and scratch values of its own.
     Subprogram,
+    /// A program that does what two probes do, when a function is entered and when it returns.
+    Session {
+        /// Index of the kprobe.
+        entry: usize,
+        /// Index of the kretprobe.
+        ret: usize,
+    },
 }
 
 /// A CLIF function under construction.
@@ -150,6 +157,7 @@ pub(super) fn build<'p>(
             index: p.probe_index,
             uses_target_number: p.uses_target_number,
         },
+        Role::Session { entry, ret } => FunctionRole::Session { entry, ret },
         Role::Callback | Role::Subprogram => FunctionRole::Subprogram {
             n_params: spec.n_params,
             alone: false,
@@ -215,7 +223,7 @@ impl<'p> FnCx<'_, 'p> {
         let frame_scratch = self.p.frame.scratch;
         let frame_ctx = self.p.frame.ctx;
         match self.role {
-            Role::Main | Role::Subprogram => {
+            Role::Main | Role::Subprogram | Role::Session { .. } => {
                 if self.scratch_used || frame_scratch.is_some() {
                     let base = self.look_up_scratch();
                     self.b.def_var(self.scratch, base);
@@ -306,7 +314,7 @@ impl<'p> FnCx<'_, 'p> {
     pub(super) fn frame_base(&mut self) -> Value {
         match self.role {
             Role::Callback => self.params[self.params.len() - 1],
-            Role::Main | Role::Subprogram => {
+            Role::Main | Role::Subprogram | Role::Session { .. } => {
                 let slot = match self.frame_slot {
                     Some(slot) => slot,
                     None => {

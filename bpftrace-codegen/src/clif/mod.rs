@@ -55,6 +55,7 @@ mod module;
 mod place;
 mod program;
 mod report;
+mod session;
 mod stack;
 mod stmt;
 mod string;

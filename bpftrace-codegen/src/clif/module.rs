@@ -44,6 +44,13 @@ pub(crate) enum FunctionRole {
         /// Whether the code depends on which target fired.
         uses_target_number: bool,
     },
+    /// The program that stands in for two probes where the kernel has sessions, by their indices.
+    Session {
+        /// Index of the kprobe.
+        entry: usize,
+        /// Index of the kretprobe.
+        ret: usize,
+    },
     /// A subprogram or callback with this many parameters.
     Subprogram {
         /// Number of parameters.
@@ -553,6 +560,12 @@ impl<'p> Module<'p> {
     pub(super) fn task_release(&mut self, task: &Ty) -> u32 {
         let task = self.core.pointer_to(task);
         self.kfunc("bpf_task_release", &[("p", task)], TypeRef::VOID)
+    }
+
+    /// `bool bpf_session_is_return(void)`
+    pub(super) fn session_is_return(&mut self) -> u32 {
+        let ret = self.core.boolean();
+        self.kfunc("bpf_session_is_return", &[], ret)
     }
 
     // The manifest.

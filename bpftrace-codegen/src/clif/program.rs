@@ -11,6 +11,7 @@ use super::capture::{self, Usage};
 use super::func::{FnCx, FunctionSpec, Role, build};
 use super::module::{Lowered, Module};
 use super::place::Place;
+use super::session;
 use super::stack::ScratchArena;
 use crate::meta_out::identifier;
 
@@ -128,32 +129,71 @@ pub(crate) fn lower_program(
             scratch.give_back(p.scratch_entry);
         }
     }
+    let mut numbered = Vec::with_capacity(program.probes.len());
     for (index, probe) in program.probes.iter().enumerate() {
-        let mut p = Program::new(&probe.body, program_name(probe, index));
-        p.probe_index = index;
-        p.kind = Some(probe.kind);
-        p.default_return = match probe.kind {
-            // The verifier wants 0.
-            ProgramKind::Fentry | ProgramKind::Fexit => 0,
-            _ => probe.default_return,
-        };
-        p.scratch_entry = scratch.next(Some(probe.kind));
-        let spec = FunctionSpec {
-            index: module.reserve_function(),
-            name: p.name.clone(),
-            role: Role::Main,
-            n_params: 1,
-            span: probe.span,
-            has_span: true,
-        };
-        build(&mut module, &mut p, spec, |cx| cx.probe_body(probe))?;
-        if p.scratch_used || p.frame.scratch.is_some() {
-            module.need_scratch(p.scratch_entry, p.scratch.high());
-        } else {
-            scratch.give_back(p.scratch_entry);
+        let made = lower_probe(&mut module, &mut scratch, index, probe, Role::Main)?;
+        numbered.push(made.uses_target_number);
+    }
+    for (entry, ret) in session::pairs(program) {
+        // A link of both has one number for both.
+        if !numbered[entry] && !numbered[ret] {
+            let probes = [(entry, &program.probes[entry]), (ret, &program.probes[ret])];
+            let [on_entry, on_return] = probes.map(|(index, probe)| {
+                lower_probe(&mut module, &mut scratch, index, probe, Role::Subprogram)
+            });
+            let parts = [on_entry?.function, on_return?.function];
+            session::lower(&mut module, probes, parts)?;
         }
     }
     module.finish()
+}
+
+/// What came of lowering a probe.
+struct LoweredProbe {
+    function: u32,
+    uses_target_number: bool,
+}
+
+/// Lowers a probe: to its program, or to a part of another one.
+fn lower_probe<'p>(
+    module: &mut Module<'p>,
+    scratch: &mut ScratchEntries,
+    index: usize,
+    probe: &'p Probe,
+    role: Role,
+) -> R<LoweredProbe> {
+    let mut name = program_name(probe, index);
+    if role == Role::Subprogram {
+        name.push_str("_part");
+    }
+    let mut p = Program::new(&probe.body, name);
+    p.probe_index = index;
+    p.kind = Some(probe.kind);
+    p.default_return = match probe.kind {
+        // The verifier wants 0.
+        ProgramKind::Fentry | ProgramKind::Fexit => 0,
+        _ => probe.default_return,
+    };
+    p.scratch_entry = scratch.next(Some(probe.kind));
+    let spec = FunctionSpec {
+        index: module.reserve_function(),
+        name: p.name.clone(),
+        role,
+        n_params: 1,
+        span: probe.span,
+        has_span: true,
+    };
+    let function = spec.index;
+    build(module, &mut p, spec, |cx| cx.probe_body(probe))?;
+    if p.scratch_used || p.frame.scratch.is_some() {
+        module.need_scratch(p.scratch_entry, p.scratch.high());
+    } else {
+        scratch.give_back(p.scratch_entry);
+    }
+    Ok(LoweredProbe {
+        function,
+        uses_target_number: p.uses_target_number,
+    })
 }
 
 /// Hands out entries of the scratch map.
@@ -193,7 +233,7 @@ impl ScratchEntries {
 }
 
 /// The program's symbol: what the probe is called, and a number that makes it unique.
-fn program_name(probe: &Probe, index: usize) -> String {
+pub(super) fn program_name(probe: &Probe, index: usize) -> String {
     use bpftrace_meta::ProbeTarget as T;
     let text = match (&probe.name, probe.targets.first()) {
         (Some(name), _) => name.clone(),
@@ -208,18 +248,35 @@ fn program_name(probe: &Probe, index: usize) -> String {
             T::SelfSignal(name) => format!("self_{name}"),
             T::Test(name) => format!("test_{name}"),
             T::Bench(name) => format!("bench_{name}"),
-            T::Interval(_) => "interval".to_owned(),
-            T::Profile(_) => "profile".to_owned(),
-            T::Software { event, .. } => format!("software_{event}"),
-            T::Hardware { event, .. } => format!("hardware_{event}"),
-            T::Tracepoint { event, .. } => format!("tracepoint_{}", event),
-            T::RawTracepoint { name, .. } => format!("rawtracepoint_{}", name),
-            T::Kprobe { ret, function, .. } => {
-                format!("{}_{}", if *ret { "kretprobe" } else { "kprobe" }, function)
+            T::Interval(period) => format!("interval_{period}"),
+            T::Profile(period) => format!("profile_{period}"),
+            T::Software { event, count } => counter("software", event, *count),
+            T::Hardware { event, count } => counter("hardware", event, *count),
+            T::Tracepoint { category, event } => format!("tracepoint_{category}_{event}"),
+            T::RawTracepoint { module, name } => {
+                joined(&["rawtracepoint", module.as_deref().unwrap_or(""), name])
+            }
+            T::Kprobe {
+                ret,
+                module,
+                function,
+                offset,
+            } => {
+                let provider = if *ret { "kretprobe" } else { "kprobe" };
+                let name = joined(&[provider, module.as_deref().unwrap_or(""), function]);
+                match offset {
+                    0 => name,
+                    offset => format!("{name}_{offset}"),
+                }
             }
             T::KprobeAddress(_) => "kprobe".to_owned(),
-            T::Fentry { exit, function, .. } => {
-                format!("{}_{}", if *exit { "fexit" } else { "fentry" }, function)
+            T::Fentry {
+                exit,
+                module,
+                function,
+            } => {
+                let provider = if *exit { "fexit" } else { "fentry" };
+                joined(&[provider, module.as_deref().unwrap_or(""), function])
             }
             T::FentryBpf { exit, name, .. } => {
                 format!("{}_{}", if *exit { "fexit" } else { "fentry" }, name)
@@ -233,6 +290,19 @@ fn program_name(probe: &Probe, index: usize) -> String {
     let mut name = identifier(&text);
     name.truncate(64);
     format!("{name}_{}", index + 1)
+}
+
+fn counter(provider: &str, event: &str, count: u64) -> String {
+    match count {
+        0 => format!("{provider}_{event}"),
+        count => format!("{provider}_{event}_{count}"),
+    }
+}
+
+/// The parts of a name that are there.
+fn joined(parts: &[&str]) -> String {
+    let parts: Vec<&str> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
+    parts.join("_")
 }
 
 impl FnCx<'_, '_> {
@@ -280,7 +350,7 @@ impl FnCx<'_, '_> {
     /// Ends the function with what it returns when the script does not say.
     pub(super) fn return_default(&mut self) {
         let value = match self.role {
-            Role::Main => self.p.default_return,
+            Role::Main | Role::Session { .. } => self.p.default_return,
             Role::Callback | Role::Subprogram => 0,
         };
         let value = self.i64(value);

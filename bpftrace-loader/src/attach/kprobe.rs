@@ -91,7 +91,7 @@ fn explain(error: io::Error, function: &Function<'_>) -> AttachError {
         Some(libc::EINVAL) if *offset != 0 => AttachError::Explained(format!(
             "offset {offset} is outside of '{name}', or no place for a probe"
         )),
-        Some(libc::ENOENT | libc::EINVAL) => {
+        Some(libc::ENOENT | libc::EINVAL | libc::ESRCH) => {
             let provider = if function.ret { "kretprobe" } else { "kprobe" };
             let text = match function.module {
                 Some(module) => format!("{provider} {module}:{name}"),
@@ -141,10 +141,25 @@ pub(super) fn attach_multi(
             cookies.push(*number);
         }
     }
-    Ok(Link::kprobe_multi(
+    let link = Link::kprobe_multi(
         attaching.program,
+        attaching.attach_type,
         &functions,
         &cookies,
         is_ret,
-    )?)
+    );
+    match (link, functions.as_slice()) {
+        (Ok(link), _) => Ok(link),
+        (Err(e), [(name, None)]) => Err(explain(
+            e,
+            &Function {
+                ret: is_ret,
+                module: None,
+                name,
+                address: None,
+                offset: 0,
+            },
+        )),
+        (Err(e), _) => Err(e.into()),
+    }
 }

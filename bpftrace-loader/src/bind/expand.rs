@@ -5,7 +5,7 @@ use bpftrace_notation::{AttachPoint, ProviderName, Reading};
 
 use super::params::Params;
 use super::slots::has_feature;
-use super::{Invocation, Place, period, uprobe, usdt};
+use super::{Invocation, Place, uprobe, usdt};
 use crate::error::LoadError;
 use crate::host::{BtfEntry, BtfEntryKind, BtfObject, Host, KernelFunction};
 
@@ -134,7 +134,7 @@ pub(super) fn expand(
             let every_cpu = matches!(target, ProbeTarget::Profile(_));
             let provider = if every_cpu { "profile" } else { "interval" };
             Ok(Expanded::one(
-                format!("{provider}:{}", period::text(*every)),
+                format!("{provider}:{every}"),
                 Place::Timer {
                     period: *every,
                     every_cpu,

@@ -2,9 +2,9 @@
 
 use bpftrace_meta::{
     Artifact, CompileOptionsMeta, Feature, HostSlot, HostValue, Manifest, MapMeta, MapRole,
-    MapSize, MissingProbes, NamedParam, ParamKind, ParamValue, Period, ProbeMeta, ProbeTarget,
-    ProgramKind, ProviderKind, RunConfig, ScriptMeta, SlotType, SourceMeta, SourceRange,
-    UprobePlace,
+    MapSize, MissingProbes, NamedParam, ParamKind, ParamValue, Period, ProbeId, ProbeMeta,
+    ProbeTarget, ProgramKind, ProviderKind, RunConfig, ScriptMeta, Session, SlotType, SourceMeta,
+    SourceRange, UprobePlace,
 };
 
 use super::{Bound, Invocation, Place, bind};
@@ -78,6 +78,7 @@ fn one_probe(kind: ProgramKind, targets: Vec<ProbeTarget>) -> Manifest {
         program: "probe_0".into(),
         kind,
         targets,
+        session: None,
         name: None,
         place: SourceRange::default(),
         target_number_insns: vec![3],
@@ -189,6 +190,65 @@ fn exact_and_pattern_of_one_probe_are_two_programs() {
         .map(|program| program.expected_attach_type)
         .collect();
     assert_eq!(types, [attach_type::NONE, attach_type::KPROBE_MULTI]);
+}
+
+// F082, L13.23
+#[test]
+fn a_kprobe_and_a_kretprobe_of_the_same_functions_are_a_session() {
+    let features = [Feature::KprobeMulti, Feature::KprobeSession];
+    let script = |function: &str, of_return: &str| {
+        let mut script = one_probe(ProgramKind::Kprobe, vec![kprobe(None, function)]);
+        script.probes[0].uses_target_number = false;
+        let mut ret = script.probes[0].clone();
+        ret.targets = vec![ProbeTarget::Kprobe {
+            ret: true,
+            module: None,
+            function: of_return.to_owned(),
+            offset: 0,
+        }];
+        let mut both = script.probes[0].clone();
+        both.targets = Vec::new();
+        both.session = Some(Session {
+            entry: ProbeId(0),
+            ret: ProbeId(1),
+        });
+        script.probes.extend([ret, both]);
+        script
+    };
+    let plan = |script, features: &[Feature], options: &RunOptions| {
+        let bound = bound(script, options, &kernel().with_features(features)).unwrap();
+        let attachments = bound.attachments.into_iter();
+        attachments
+            .map(|attachment| {
+                let program = &bound.programs[attachment.program];
+                let attach_type = program.expected_attach_type;
+                (program.probe.0, attach_type, attachment.targets)
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        plan(script("vfs_*", "vfs_*"), &features, &options()),
+        [(2, attach_type::KPROBE_SESSION, vec![0, 1, 2])]
+    );
+    assert_eq!(
+        plan(script("vfs_read", "vfs_read"), &features, &options()),
+        [(2, attach_type::KPROBE_SESSION, vec![0])]
+    );
+    let apart = [
+        (0, attach_type::NONE, vec![0]),
+        (1, attach_type::NONE, vec![1]),
+    ];
+    assert_eq!(
+        plan(script("vfs_read", "vfs_read"), &features[..1], &options()),
+        apart
+    );
+    // One of the two is not wanted.
+    let mut filtered = options();
+    filtered.probe_filter = Some("kretprobe".to_owned());
+    assert_eq!(
+        plan(script("vfs_read", "vfs_read"), &features, &filtered),
+        [(1, attach_type::NONE, vec![0])]
+    );
 }
 
 #[test]

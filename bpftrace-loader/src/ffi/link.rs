@@ -92,12 +92,14 @@ impl Link {
         })
     }
 
-    /// Attaches to many kernel functions at once (5.18): by name, or by address where names are not
+    /// Attaches to many kernel functions at once (5.18), as a session to their entry and return (6.10):
+    /// by name, or by address where names are not
     /// unique and all addresses are known. The addresses that tracefs shows are those of the call to
     /// ftrace, which is not the function's first instruction on kernels with indirect branch tracking;
     /// the kernel looks cookies up by the latter, so that by address it finds none.
     pub(crate) fn kprobe_multi(
         program: &Program,
+        attach_type: u32,
         functions: &[(String, Option<u64>)],
         cookies: &[u64],
         ret: bool,
@@ -129,7 +131,7 @@ impl Link {
                     .map_or(std::ptr::null(), |addresses| addresses.as_ptr()),
                 cookies: cookies.as_ptr(),
             };
-        let link = create(program, 0, sys::BPF_TRACE_KPROBE_MULTI, &opts)?;
+        let link = create(program, 0, attach_type, &opts)?;
         Ok(Self {
             link: Some(link),
             _event: None,

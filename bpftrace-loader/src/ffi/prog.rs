@@ -42,6 +42,7 @@ pub(crate) mod attach_type {
     pub(crate) const TRACE_FEXIT: u32 = sys::BPF_TRACE_FEXIT;
     pub(crate) const TRACE_ITER: u32 = sys::BPF_TRACE_ITER;
     pub(crate) const KPROBE_MULTI: u32 = sys::BPF_TRACE_KPROBE_MULTI;
+    pub(crate) const KPROBE_SESSION: u32 = sys::BPF_TRACE_KPROBE_SESSION;
     pub(crate) const UPROBE_MULTI: u32 = sys::BPF_TRACE_UPROBE_MULTI;
 }
 

@@ -166,6 +166,7 @@ impl ScriptBuilder {
             program: name.clone(),
             kind,
             targets,
+            session: None,
             name: None,
             place: place(),
             target_number_insns: program.numbers.clone(),

@@ -42,6 +42,35 @@ const PROBE_BUILTINS: &[&str] = &[
 pub(super) const DEFAULT_STACK_LIMIT: u32 = 127;
 
 impl Lowerer<'_, '_> {
+    /// An enumerator of the script or of the kernel.
+    pub(super) fn enumerator(&mut self, span: Span, name: &str) -> Option<Val> {
+        match self.s.c.own_enumerator(name) {
+            Some(enumerator) => Some(Val::enumerator(span, enumerator)),
+            None => self.kernel_enumerator(span, name),
+        }
+    }
+
+    fn kernel_enumerator(&mut self, span: Span, name: &str) -> Option<Val> {
+        let (ty, value) = self.s.types.find_enumerator(name)?;
+        let kind = ExprKind::KernelEnumerator {
+            name: name.to_owned(),
+            value,
+        };
+        Some(match self.s.imported.enum_ty(self.s.types, ty) {
+            // Anonymous enums are just constants.
+            Some((id, int)) => {
+                let anonymous = self.s.imported.table.enum_def(id).name.is_empty();
+                let ty = if anonymous {
+                    Ty::Int(int)
+                } else {
+                    Ty::Enum(id, int)
+                };
+                Val::new(ty, span, kind).with_range((i128::from(value), i128::from(value)))
+            }
+            None => Val::literal(span, i128::from(value)),
+        })
+    }
+
     /// A bare name.
     pub(super) fn ident(&mut self, span: Span, name: &str) -> Val {
         if self.s.macros.contains(name, self.caller(span)) {
@@ -56,24 +85,8 @@ impl Lowerer<'_, '_> {
         if self.s.c.macro_text(name, false).is_some() {
             return self.c_macro(span, name);
         }
-        if let Some((ty, value)) = self.s.types.find_enumerator(name) {
-            let kind = ExprKind::KernelEnumerator {
-                name: name.to_owned(),
-                value,
-            };
-            return match self.s.imported.enum_ty(self.s.types, ty) {
-                // Anonymous enums are just constants.
-                Some((id, int)) => {
-                    let anonymous = self.s.imported.table.enum_def(id).name.is_empty();
-                    let ty = if anonymous {
-                        Ty::Int(int)
-                    } else {
-                        Ty::Enum(id, int)
-                    };
-                    Val::new(ty, span, kind).with_range((i128::from(value), i128::from(value)))
-                }
-                None => Val::literal(span, i128::from(value)),
-            };
+        if let Some(enumerator) = self.kernel_enumerator(span, name) {
+            return enumerator;
         }
         if self.s.c.macro_text(name, true).is_some() {
             return self.c_macro(span, name);

@@ -144,6 +144,14 @@ impl Lowerer<'_, '_> {
     }
 
     fn named_type(&mut self, span: Span, name: &str) -> Option<Ty> {
+        let found = self.find_named_type(name);
+        if found.is_none() {
+            self.unknown_type(span, name);
+        }
+        found
+    }
+
+    fn find_named_type(&mut self, name: &str) -> Option<Ty> {
         if name == "string" {
             return Some(Ty::Str(0));
         }
@@ -169,6 +177,10 @@ impl Lowerer<'_, '_> {
             self.complete_if_by_address(&ty);
             return Some(ty);
         }
+        None
+    }
+
+    fn unknown_type(&mut self, span: Span, name: &str) {
         let near = suggest::nearest(name, NAMES.iter().map(|(name, _)| *name));
         let mut diag = Diagnostic::error(
             codes::UNKNOWN_TYPE,
@@ -185,7 +197,6 @@ impl Lowerer<'_, '_> {
             diag = diag.with_hint(format!("Did you mean: struct {name}?"));
         }
         self.s.diags.push(diag);
-        None
     }
 
     /// A type of the program that is probed.
@@ -263,7 +274,12 @@ impl Lowerer<'_, '_> {
                 })
             }
             TypeOrExpr::Name(ident) => {
-                let ty = self.named_type(ident.span, &ident.name)?;
+                let found = self.find_named_type(&ident.name);
+                let found = found.or_else(|| self.type_of_enumerator(ident.span, &ident.name));
+                let Some(ty) = found else {
+                    self.unknown_type(ident.span, &ident.name);
+                    return None;
+                };
                 Some(match ty {
                     Ty::Str(0) => Ty::Str(self.s.settings.max_strlen),
                     other => other,
@@ -289,5 +305,15 @@ impl Lowerer<'_, '_> {
                 val.known.then(|| val.ty().clone())
             }
         }
+    }
+
+    /// The type of a name that stands for no type but for an enumerator.
+    fn type_of_enumerator(&mut self, span: Span, name: &str) -> Option<Ty> {
+        let val = self.enumerator(span, name)?;
+        Some(match val.ty() {
+            Ty::Enum(id, int) => Ty::Enum(*id, *int),
+            // Constants that belong to no type are as wide as numbers get.
+            _ => Ty::Int(IntTy::U64),
+        })
     }
 }

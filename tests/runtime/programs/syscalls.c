@@ -1,7 +1,7 @@
 /* Makes a known number of system calls that nothing else in a guest makes, or of a kind that
  * can be told by the name of this program.
  *
- * Usage: syscalls NAME COUNT, with NAME one of getppid, openat, read, sleep, fsync. The last
+ * Usage: syscalls NAME COUNT, with NAME one of bpf, getppid, openat, read, sleep, fsync. The last
  * writes a file that has no name. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -22,7 +22,9 @@ int main(int argc, char **argv)
 	int file = -1;
 
 	for (long i = 0; i < count; i++) {
-		if (!strcmp(name, "getppid"))
+		if (!strcmp(name, "bpf"))
+			syscall(SYS_bpf, 1111, buffer, 22);
+		else if (!strcmp(name, "getppid"))
 			syscall(SYS_getppid);
 		else if (!strcmp(name, "openat"))
 			syscall(SYS_openat, AT_FDCWD, "/no/such/file", O_RDONLY);
