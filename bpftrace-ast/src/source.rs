@@ -144,6 +144,11 @@ impl SourceFile {
         })
     }
 
+    /// Whether the text is part of the program itself: the standard library.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.name, Cow::Borrowed(_))
+    }
+
     /// Whether the text was longer than [`MAX_SOURCE_LEN`] and lost its tail.
     pub fn is_cut(&self) -> bool {
         self.cut

@@ -17,6 +17,7 @@ use crate::pass::{config, decls, imports, units};
 use crate::require::find_requirements;
 use crate::stdlib::Library;
 use crate::texts::TextSource;
+use crate::typed::{expanded_from, outside_library};
 use crate::typeinfo::TypeSource;
 use crate::{
     Body, CodeOptions, Function, IntTy, MapDef, MapIdx, Probe, SemaOptions, Ty, TypedProgram, codes,
@@ -142,6 +143,9 @@ fn analyze_without(
     let (bodies, layouts) = infer(&mut session, &units, &mut diags, wrong);
     decls::check_maps(&session.maps, &mut diags);
 
+    for diag in &mut diags {
+        point_outside_library(diag, &session.expansions, sources);
+    }
     let mut diags = without_repetitions(diags);
     if has_errors(&diags) {
         return (None, diags);
@@ -257,6 +261,22 @@ fn number_maps(session: &mut Session<'_>) {
         .enumerate()
         .map(|(i, (name, _))| (name.clone(), MapIdx(u32::try_from(i).unwrap_or(u32::MAX))))
         .collect::<HashMap<_, _>>();
+}
+
+/// What is found inside the library is a mistake of the text that calls it.
+fn point_outside_library(diag: &mut Diagnostic, expansions: &[Span], sources: &SourceMap) {
+    let Some(place) = diag.span else {
+        return;
+    };
+    if diag.expanded_from.is_empty() {
+        diag.expanded_from = expanded_from(expansions, place);
+    }
+    let own = outside_library(place, &diag.expanded_from, sources);
+    if own != place {
+        let inside = diag.expanded_from.iter().position(|&call| call == own);
+        diag.expanded_from.drain(..=inside.unwrap_or_default());
+        diag.span = Some(own);
+    }
 }
 
 /// The same mistake, found once for each attach point of a probe, is one mistake.

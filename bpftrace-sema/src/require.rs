@@ -3,6 +3,7 @@
 use bpftrace_ast::source::{SourceMap, Span};
 use bpftrace_meta::{Feature, ProgramKind, Requirement, SourceRange};
 
+use crate::typed::outside_library;
 use crate::walk::{Node, walk};
 use crate::{Builtin, Call, Clock, ExprKind, MapDef, StmtKind, Ty, TypedProgram};
 
@@ -85,7 +86,10 @@ pub(crate) fn find_requirements(program: &TypedProgram, sources: &SourceMap) -> 
         .map(|(feature, what, span)| Requirement {
             feature,
             what: what.to_owned(),
-            place: source_range(sources, span),
+            place: source_range(
+                sources,
+                outside_library(span, &program.expanded_from(span), sources),
+            ),
         })
         .collect()
 }

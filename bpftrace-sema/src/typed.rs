@@ -12,7 +12,7 @@
 //! - Probes with several attach points that see different types are split; attach points that can
 //!   share one program share one [`Probe`].
 
-use bpftrace_ast::source::Span;
+use bpftrace_ast::source::{SourceMap, Span};
 use bpftrace_meta::{
     AggKind, FormatPiece, HostValue, NamedParam, ProbeTarget, ProgramKind, Requirement, RunConfig,
     UserLayout,
@@ -75,12 +75,25 @@ impl TypedProgram {
     /// For a place inside macros: where each was called, innermost first.
     #[must_use]
     pub fn expanded_from(&self, place: Span) -> Vec<Span> {
-        let call_of = |span: &Span| {
-            let number = span.expansion?.0.get();
-            self.expansions.get(number as usize - 1).copied()
-        };
-        std::iter::successors(call_of(&place), call_of).collect()
+        expanded_from(&self.expansions, place)
     }
+}
+
+/// As [`TypedProgram::expanded_from`], with the calls of macros by the number of their expansion less one.
+pub(crate) fn expanded_from(expansions: &[Span], place: Span) -> Vec<Span> {
+    let call_of = |span: &Span| {
+        let number = span.expansion?.0.get();
+        expansions.get(number as usize - 1).copied()
+    };
+    std::iter::successors(call_of(&place), call_of).collect()
+}
+
+/// The place in somebody's own text that a place stands for: code of the library is there because that
+/// place calls it.
+pub(crate) fn outside_library(place: Span, expanded_from: &[Span], sources: &SourceMap) -> Span {
+    let mut places = std::iter::once(place).chain(expanded_from.iter().copied());
+    let own = |place: &Span| !sources.file(place.source).is_built_in();
+    places.find(own).unwrap_or(place)
 }
 
 /// Options that shape code.

@@ -15,6 +15,15 @@ const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 /// Names the file with the shim to the build script of `bpftrace-cli`.
 const SHIM_VARIABLE: &str = "BPFTRACE_AOTRT";
 
+/// What makes executables smaller without making them slower, said to cargo in its own notation:
+/// functions that are equal are there once, relocations are packed, and nothing is kept for unwinding
+/// because a panic ends the process. The linker is the toolchain's own (lld).
+const SMALL: &str = concat!(
+    "target.'cfg(all())'.rustflags = [",
+    "'-Cforce-unwind-tables=no', '-Clink-arg=-Wl,--icf=all', ",
+    "'-Clink-arg=-Wl,-z,pack-relative-relocs']"
+);
+
 /// How well the executables are optimised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quality {
@@ -25,6 +34,14 @@ pub(crate) enum Quality {
 }
 
 impl Quality {
+    /// More options for cargo.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Quality::Full => &["--config", SMALL],
+            Quality::Fast => &[],
+        }
+    }
+
     fn profiles(self) -> Profiles {
         match self {
             Quality::Full => Profiles {
@@ -81,6 +98,7 @@ pub(crate) fn build(workspace: &Workspace, quality: Quality) -> Result<Executabl
         "--profile",
         profiles.shim,
     ];
+    let words = words.iter().chain(quality.options()).copied();
     workspace.run_cargo(words, BUILD_LIMIT)?;
     // A copy, so that the name given to the build script does not depend on the profile, and the
     // file only changes when it differs.
@@ -98,6 +116,7 @@ pub(crate) fn build(workspace: &Workspace, quality: Quality) -> Result<Executabl
         profiles.bpftrace,
     ]);
     cargo
+        .args(quality.options())
         .env(SHIM_VARIABLE, &results.aotrt)
         .stdout(std::io::stderr());
     command::check(&mut cargo, BUILD_LIMIT)?;

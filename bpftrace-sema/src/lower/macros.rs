@@ -164,8 +164,10 @@ impl Lowerer<'_, '_> {
             }
         }
         let mut val = wrap(span, stmts, value);
-        // Whatever is wrong with the value as a whole is wrong where the macro is called.
-        val.expr.span = span;
+        // Whatever is wrong with a value that the library made is wrong where the library is called.
+        if library.has(val.expr.span) {
+            val.expr.span = span;
+        }
         val
     }
 
