@@ -28,9 +28,14 @@ fn run() -> Result<u8, LoadError> {
         .map_err(Into::into)
         .and_then(|mut file| read_payload(&mut file))
         .map_err(|e| LoadError::usage(e.to_string()))?;
+    let artifact = Artifact::decode(&payload);
+    let defaults = match &artifact {
+        Ok(artifact) => artifact.manifest.default_options.clone(),
+        Err(_) => Vec::new(),
+    };
     let words = std::env::args_os().skip(1);
     let words = words.map(|word| word.to_string_lossy().into_owned());
-    let text = match options::parse(words)? {
+    let text = match options::parse(defaults.into_iter().chain(words))? {
         Request::Help => {
             let name = std::env::args().next().unwrap_or_default();
             format!(
@@ -39,11 +44,11 @@ fn run() -> Result<u8, LoadError> {
             )
         }
         Request::Version => concat!("bpftrace v", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-        Request::Manifest => manifest_json(&Artifact::decode(&payload)?.manifest) + "\n",
+        Request::Manifest => manifest_json(&artifact?.manifest) + "\n",
         Request::Run(run, output) => {
             let host = LinuxHost::new();
             // A damaged script is reported before an output file is made.
-            Artifact::decode(&payload)?;
+            artifact?;
             let mut sink = options::open_sink(&output, &host)?;
             return Ok(bpftrace_loader::start(&payload, &host, *run, &mut *sink)?.code);
         }

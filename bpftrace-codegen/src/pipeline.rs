@@ -411,6 +411,7 @@ fn manifest(
         cgroup_filters: program.cgroup_filters.clone(),
         named_params: program.named_params.clone(),
         n_params: program.n_params,
+        default_options: Vec::new(),
         typed_params: program.typed_params.clone(),
         requirements: lowered.requirements,
         tracepoint_patches,

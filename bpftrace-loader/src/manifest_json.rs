@@ -95,6 +95,7 @@ pub fn manifest_json(manifest: &Manifest) -> String {
             .map(|param| format!("--{}", param.name))
             .collect::<Vec<_>>(),
         "positional_parameters": manifest.n_params,
+        "default_options": manifest.default_options,
         "requires": requirements,
     });
     serde_json::to_string_pretty(&document).unwrap_or_default()

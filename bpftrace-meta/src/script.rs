@@ -101,6 +101,9 @@ pub struct Manifest {
     pub tracepoint_patches: Vec<TracepointPatch>,
     /// Source text for messages at run time.
     pub source: SourceMeta,
+    /// Options for the executable that were given when it was written: words of a command line, in
+    /// front of its own.
+    pub default_options: Vec<String>,
 }
 
 /// Instructions that read a field of a tracepoint, to be patched with the field's offset on the

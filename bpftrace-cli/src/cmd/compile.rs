@@ -7,7 +7,8 @@ use bpftrace_ast::dump::Spans;
 use bpftrace_ast::source::SourceMap;
 use bpftrace_codegen::{CodegenError, CodegenOptions, DumpStages, ScriptInfo};
 use bpftrace_loader::LinuxHost;
-use bpftrace_loader::options::{OutputOptions, RunOptions, Warnings, open_sink};
+use bpftrace_loader::options::{OutputFormat, OutputOptions, RunOptions, Warnings, open_sink};
+use bpftrace_loader::print::BufferMode;
 use bpftrace_meta::{Artifact, ParamKind};
 use bpftrace_sema::{KernelTypes, SemaOptions};
 
@@ -17,7 +18,7 @@ use crate::{VERSION, shim, texts_in::HostTexts, types_in::HostTypes};
 
 /// Compiles a script, then runs it or writes it out.
 pub(crate) fn compile(options: &Compile) -> ExitCode {
-    let artifact = match on_large_stack(|| artifact(options)) {
+    let mut artifact = match on_large_stack(|| artifact(options)) {
         Ok(artifact) => artifact,
         Err(code) => return code,
     };
@@ -32,12 +33,35 @@ pub(crate) fn compile(options: &Compile) -> ExitCode {
     }
     match &options.then {
         Then::Nothing => ExitCode::SUCCESS,
-        Then::WriteExecutable(path) => match shim::write_executable(path, &artifact.encode()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(message) => fail(message),
-        },
+        Then::WriteExecutable(path) => {
+            artifact.manifest.default_options = default_options(options);
+            match shim::write_executable(path, &artifact.encode()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(message) => fail(message),
+            }
+        }
         Then::Run => run(&artifact.encode(), options.run.clone(), &options.output),
     }
+}
+
+/// What was said about output when an executable is written holds for its runs.
+fn default_options(options: &Compile) -> Vec<String> {
+    let mut words = Vec::new();
+    if options.run.quiet {
+        words.push("--quiet");
+    }
+    if options.run.warnings == Warnings::Off {
+        words.push("--no-warnings");
+    }
+    if options.output.format == OutputFormat::Json {
+        words.extend(["-f", "json"]);
+    }
+    words.extend(match options.output.buffering {
+        BufferMode::Line => &[][..],
+        BufferMode::Full => &["-B", "full"],
+        BufferMode::None => &["-B", "none"],
+    });
+    words.into_iter().map(str::to_owned).collect()
 }
 
 /// Runs the compiler on a thread whose stack is large enough for the deepest script that the parser

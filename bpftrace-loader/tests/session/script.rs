@@ -100,6 +100,7 @@ impl ScriptBuilder {
             named_params: Vec::new(),
             typed_params: Vec::new(),
             n_params: 0,
+            default_options: Vec::new(),
             requirements: Vec::new(),
             tracepoint_patches: Vec::new(),
             source: SourceMeta {

@@ -90,6 +90,7 @@ fn manifest() -> Manifest {
         named_params: Vec::new(),
         typed_params: Vec::new(),
         n_params: 0,
+        default_options: Vec::new(),
         requirements: Vec::new(),
         tracepoint_patches: Vec::new(),
         source: SourceMeta {
