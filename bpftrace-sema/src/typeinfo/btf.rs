@@ -1,6 +1,7 @@
 //! Kernel types from BTF.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 
 use bpftrace_debuginfo::{DebugInfo, TypeName};
 use bpftrace_meta::{UserBuild, wildcard_match as matches};
@@ -39,6 +40,17 @@ pub struct KernelTypes<F> {
     vmlinux: OnceCell<Option<Btf>>,
     modules: OnceCell<Vec<Module>>,
     programs: Programs,
+    /// Which types of an object are enums, as far as somebody had to know.
+    enums: RefCell<HashMap<u32, Enums>>,
+}
+
+/// BTF finds types by name, not enumerators: for one of those all types have to be looked at, but only
+/// once, and no further than to where it is.
+#[derive(Default)]
+struct Enums {
+    ids: Vec<u32>,
+    /// The first type that was not looked at.
+    next: Option<u32>,
 }
 
 struct Module {
@@ -76,6 +88,7 @@ impl<F: KernelFiles> KernelTypes<F> {
             vmlinux: OnceCell::new(),
             modules: OnceCell::new(),
             programs: Programs::default(),
+            enums: RefCell::default(),
         }
     }
 
@@ -145,20 +158,55 @@ impl<F: KernelFiles> KernelTypes<F> {
         })
     }
 
+    /// Numbers of the first and the last type of an object's own.
+    fn own_range(btf: &Btf, object: u32) -> (u32, u32) {
+        let section = match btf.split() {
+            Some(split) if object != 0 => split,
+            _ => btf.base(),
+        };
+        section.type_id_range()
+    }
+
     /// All types of an object's own with their numbers.
-    fn own_types(&self, object: u32) -> Vec<(u32, Type)> {
-        let Some(btf) = self.object(object) else {
-            return Vec::new();
-        };
-        let section = if object == 0 {
-            btf.base()
-        } else {
-            btf.split().unwrap_or_else(|| btf.base())
-        };
-        let (first, last) = section.type_id_range();
-        (first..=last)
-            .filter_map(|id| Some((id, btf.resolve_type_by_id(id).ok()?)))
-            .collect()
+    fn own_types(&self, object: u32) -> impl Iterator<Item = (u32, Type)> {
+        self.object(object).into_iter().flat_map(move |btf| {
+            let (first, last) = Self::own_range(btf, object);
+            (first..=last).filter_map(|id| Some((id, btf.resolve_type_by_id(id).ok()?)))
+        })
+    }
+
+    /// The value of an enumerator of a type, if it has one of that name.
+    fn enumerator_of(btf: &Btf, ty: &Type, name: &str) -> Option<i64> {
+        let mut all = Self::enumerators(btf, ty).into_iter();
+        all.find_map(|(value, found)| (found == name).then_some(value))
+    }
+
+    fn find_enumerator_in(&self, object: u32, name: &str) -> Option<(TypeRef, i64)> {
+        let btf = self.object(object)?;
+        let mut enums = self.enums.borrow_mut();
+        let enums = enums.entry(object).or_default();
+        let known = enums.ids.iter().find_map(|&id| {
+            let ty = btf.resolve_type_by_id(id).ok()?;
+            Some((id, Self::enumerator_of(btf, &ty, name)?))
+        });
+        if let Some((id, value)) = known {
+            return Some((TypeRef { object, id }, value));
+        }
+        let (first, last) = Self::own_range(btf, object);
+        for id in enums.next.unwrap_or(first)..=last {
+            enums.next = Some(id + 1);
+            let Ok(ty) = btf.resolve_type_by_id(id) else {
+                continue;
+            };
+            if !Kind::Enum.fits(&ty) {
+                continue;
+            }
+            enums.ids.push(id);
+            if let Some(value) = Self::enumerator_of(btf, &ty, name) {
+                return Some((TypeRef { object, id }, value));
+            }
+        }
+        None
     }
 
     fn name(btf: &Btf, ty: &dyn BtfType) -> String {
@@ -233,7 +281,6 @@ impl<F: KernelFiles> KernelTypes<F> {
             return Vec::new();
         };
         self.own_types(object)
-            .into_iter()
             .filter_map(|(id, ty)| match ty {
                 Type::Func(func) if matches(name, &Self::name(btf, &func)) => {
                     self.function(object, id)
@@ -312,15 +359,7 @@ impl<F: KernelFiles> TypeSource for KernelTypes<F> {
     }
 
     fn find_enumerator(&self, name: &str) -> Option<(TypeRef, i64)> {
-        (0..=self.modules().len() as u32).find_map(|object| {
-            let btf = self.object(object)?;
-            self.own_types(object).into_iter().find_map(|(id, ty)| {
-                let (value, _) = Self::enumerators(btf, &ty)
-                    .into_iter()
-                    .find(|(_, n)| n == name)?;
-                Some((TypeRef { object, id }, value))
-            })
-        })
+        (0..=self.modules().len() as u32).find_map(|object| self.find_enumerator_in(object, name))
     }
 
     fn resolve(&self, at: TypeRef) -> RawType {
