@@ -16,9 +16,6 @@ use btf_rs::{Backend, Btf};
 /// Where the kernel shows the types of itself and of its modules.
 const BTF_DIR: &str = "/sys/kernel/btf";
 
-/// Where tracefs is mounted, in the order to look.
-const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-
 /// Type information of the running kernel, or of the one that `BPFTRACE_BTF` names a BTF file of.
 pub(crate) struct HostTypes {
     vmlinux: Option<PathBuf>,
@@ -43,9 +40,7 @@ impl HostTypes {
     }
 
     fn events() -> Option<PathBuf> {
-        let dirs = TRACEFS.iter().map(|dir| Path::new(dir).join("events"));
-        dirs.into_iter()
-            .find(|dir| dir.join("header_page").exists())
+        bpftrace_loader::host::tracefs().map(|tracefs| tracefs.join("events"))
     }
 }
 

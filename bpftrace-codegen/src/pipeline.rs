@@ -93,8 +93,12 @@ fn fit_stack(
     dumps: &mut Dumps,
 ) -> Result<(Lowered, Vec<CompiledFunction>), CodegenError> {
     let mut last = None;
-    for budget in STACK_BUDGETS {
-        let mut lowered = clif::lower_program(program, sources, budget)?;
+    // A session's calls take stack too; what does not fit with them may fit without.
+    let attempts = [true, false]
+        .into_iter()
+        .flat_map(|sessions| STACK_BUDGETS.map(|budget| (budget, sessions)));
+    for (budget, sessions) in attempts {
+        let mut lowered = clif::lower_program(program, sources, budget, sessions)?;
         dumps.clear();
         match compile_functions(&mut lowered, options, dumps) {
             Ok(functions) => match check_stack(&lowered, &functions) {

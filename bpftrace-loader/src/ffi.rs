@@ -35,8 +35,8 @@ pub(crate) use prog::{
 };
 pub(crate) use ring::{Flow, RingBuffer};
 pub(crate) use sys::{
-    Epoll, PidFd, SignalPipe, cgroup_id, clock_nanoseconds, is_root, kernel_release, page_size,
-    raise_nofile_limit, reset_signal, unlimit_memlock,
+    Epoll, PidFd, SignalPipe, cgroup_id, clock_nanoseconds, is_root, kernel_release,
+    mount_detached, page_size, raise_nofile_limit, reset_signal, unlimit_memlock,
 };
 
 use std::io;

@@ -14,7 +14,7 @@ mod linux;
 pub(crate) mod fake;
 
 pub use elf::{ElfFile, ElfSymbol};
-pub use linux::{KernelText, LinuxHost, Prototype};
+pub use linux::{KernelText, LinuxHost, Prototype, tracefs};
 
 /// A function that kprobes can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -100,10 +100,12 @@ impl<'p> Program<'p> {
 }
 
 /// Lowers all probes of a script. No function uses more than `stack_budget` bytes of stack for values.
+/// With `sessions` there are programs that stand in for a kprobe and a kretprobe.
 pub(crate) fn lower_program(
     program: &TypedProgram,
     sources: &SourceMap,
     stack_budget: u32,
+    sessions: bool,
 ) -> R<Lowered> {
     let mut module = Module::new(program, sources, stack_budget)?;
     // Functions of the script come first, since their numbers are their indices.
@@ -134,7 +136,12 @@ pub(crate) fn lower_program(
         let made = lower_probe(&mut module, &mut scratch, index, probe, Role::Main)?;
         numbered.push(made.uses_target_number);
     }
-    for (entry, ret) in session::pairs(program) {
+    let pairs = if sessions {
+        session::pairs(program)
+    } else {
+        Vec::new()
+    };
+    for (entry, ret) in pairs {
         // A link of both has one number for both.
         if !numbered[entry] && !numbered[ret] {
             let probes = [(entry, &program.probes[entry]), (ret, &program.probes[ret])];

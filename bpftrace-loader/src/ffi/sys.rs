@@ -261,3 +261,31 @@ pub(crate) fn cgroup_id(path: &Path) -> io::Result<u64> {
         Ok(bytes.cast::<u64>().read_unaligned())
     }
 }
+
+/// Mounts a file system that needs no device where nobody but the holder of the descriptor, its root
+/// directory, can see it (5.2).
+pub(crate) fn mount_detached(file_system: &std::ffi::CStr) -> io::Result<OwnedFd> {
+    const FSOPEN_CLOEXEC: u32 = 1;
+    const FSCONFIG_CMD_CREATE: u32 = 6;
+    const FSMOUNT_CLOEXEC: u32 = 1;
+    // SAFETY: takes a NUL-terminated name.
+    let context =
+        check_fd(
+            unsafe { libc::syscall(libc::SYS_fsopen, file_system.as_ptr(), FSOPEN_CLOEXEC) } as i32,
+        )?;
+    // SAFETY: the command takes neither key nor value.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            FSCONFIG_CMD_CREATE,
+            std::ptr::null::<libc::c_char>(),
+            std::ptr::null::<libc::c_void>(),
+            0,
+        )
+    })?;
+    // SAFETY: takes a descriptor and flags.
+    check_fd(
+        unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) } as i32,
+    )
+}

@@ -8,7 +8,7 @@ mod proc;
 mod symbols;
 mod tracefs;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use bpftrace_debuginfo::{DebugInfo, Files};
 use bpftrace_meta::{Feature, ProgramKind, UserBuild};
 
 pub use kernel_text::{KernelText, Prototype};
+pub use tracefs::tracefs;
 
 use super::{
     BpfFunction, BtfEntry, BtfEntryKind, ElfFile, Host, KernelFunction, Mapping, PidNamespace,
@@ -33,7 +34,6 @@ pub struct LinuxHost {
     elf_files: RefCell<HashMap<PathBuf, Option<Rc<ElfFile>>>>,
     debug_infos: RefCell<HashMap<PathBuf, Option<Rc<DebugInfo>>>>,
     btf: kernel_btf::KernelBtf,
-    tracefs: OnceCell<Option<PathBuf>>,
 }
 
 /// Files as they are on this machine.
@@ -52,16 +52,14 @@ impl LinuxHost {
         Self::default()
     }
 
-    fn tracefs(&self) -> io::Result<&Path> {
-        self.tracefs
-            .get_or_init(tracefs::mount_point)
-            .as_deref()
-            .ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "tracefs is not mounted at /sys/kernel/tracing or /sys/kernel/debug/tracing",
-                )
-            })
+    fn tracefs() -> io::Result<&'static Path> {
+        tracefs::tracefs().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "tracefs is not mounted at /sys/kernel/tracing or /sys/kernel/debug/tracing, and \
+                 cannot be",
+            )
+        })
     }
 }
 
@@ -97,7 +95,7 @@ impl Host for LinuxHost {
         }
         let functions = match file {
             Some(file) => symbols::traceable_functions(file)?,
-            None => symbols::functions_of_tracefs(self.tracefs()?)?,
+            None => symbols::functions_of_tracefs(Self::tracefs()?)?,
         };
         let functions = Rc::new(functions);
         *self.functions.borrow_mut() = Some(Rc::clone(&functions));
@@ -109,15 +107,15 @@ impl Host for LinuxHost {
     }
 
     fn tracepoints(&self) -> io::Result<Vec<(String, String)>> {
-        tracefs::tracepoints(self.tracefs()?)
+        tracefs::tracepoints(Self::tracefs()?)
     }
 
     fn tracepoint_format(&self, category: &str, event: &str) -> io::Result<Option<String>> {
-        tracefs::event_file(self.tracefs()?, category, event, "format")
+        tracefs::event_file(Self::tracefs()?, category, event, "format")
     }
 
     fn tracepoint_id(&self, category: &str, event: &str) -> io::Result<Option<u64>> {
-        let text = tracefs::event_file(self.tracefs()?, category, event, "id")?;
+        let text = tracefs::event_file(Self::tracefs()?, category, event, "id")?;
         Ok(text.and_then(|text| text.trim().parse().ok()))
     }
 

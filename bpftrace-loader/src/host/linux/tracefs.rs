@@ -1,13 +1,39 @@
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// Where tracefs is mounted.
-pub(super) fn mount_point() -> Option<PathBuf> {
-    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .into_iter()
-        .map(PathBuf::from)
-        .find(|path| path.join("events").exists())
+use crate::ffi;
+
+/// Where tracefs is: mounted by the system, or else by us, where only this process sees it.
+#[must_use]
+pub fn tracefs() -> Option<&'static Path> {
+    struct Tracefs {
+        path: PathBuf,
+        /// Open for as long as we are.
+        _mounted: Option<OwnedFd>,
+    }
+    static TRACEFS: OnceLock<Option<Tracefs>> = OnceLock::new();
+    let found = TRACEFS.get_or_init(|| {
+        let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+            .into_iter()
+            .map(PathBuf::from)
+            .find(|path| path.join("events").exists());
+        if let Some(path) = mounted {
+            return Some(Tracefs {
+                path,
+                _mounted: None,
+            });
+        }
+        let mounted = ffi::mount_detached(c"tracefs").ok()?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
+        path.join("events").exists().then_some(Tracefs {
+            path,
+            _mounted: Some(mounted),
+        })
+    });
+    found.as_ref().map(|tracefs| tracefs.path.as_path())
 }
 
 /// A file of an event; `None` when there is no such event.
