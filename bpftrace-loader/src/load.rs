@@ -420,6 +420,8 @@ fn explain(
     if !options.verbose {
         message.push_str(" Use -v for full kernel error log.");
     }
+    // A log that does not fit is no mistake in the script.
+    let log_is_full = errno == libc::ENOSPC;
     let mut error = LoadError::host(message);
     let complaint = verifier::complaint(&failure.log);
     if let Some(complaint) = &complaint
@@ -442,7 +444,9 @@ fn explain(
         .as_ref()
         .and_then(|complaint| complaint.place(&bound.manifest.source))
         .unwrap_or(probe.place);
-    error = error.at(place, &bound.manifest.source);
+    if !log_is_full {
+        error = error.at(place, &bound.manifest.source);
+    }
     if let Some(complaint) = &complaint {
         if place == probe.place
             && let Some(line) = &complaint.line
@@ -457,14 +461,15 @@ fn explain(
     if options.verbose && !failure.log.is_empty() {
         error = error.note(format!("Kernel error log:\n{}", failure.log));
     }
-    if failure.log_trimmed && options.verbose {
+    let log_trimmed = failure.log_trimmed || log_is_full;
+    if log_trimmed && options.verbose {
         eprintln!(
             "WARNING: Kernel log seems to be trimmed. This may be due to buffer not being big enough, \
              try increasing the BPFTRACE_LOG_SIZE environment variable beyond the current value of {} \
              bytes. Or, add the configuration `config = {{ log_size = N; }}` to the script.",
             bound.settings.log_size()
         );
-    } else if failure.log_trimmed {
+    } else if log_trimmed {
         error = error.hint(format!(
             "The kernel log has been trimmed to {} bytes: set the BPFTRACE_LOG_SIZE environment \
              variable to see more of it",

@@ -41,7 +41,6 @@ pub(crate) fn info() -> ExitCode {
             ("libdw (DWARF support)", "no"),
             ("blazesym (advanced symbolization)", "yes"),
             ("dwunwind (DWARF stack unwinding)", "yes"),
-            ("dwunwind (DWARF stack unwinding)", "no"),
         ],
     );
     section(

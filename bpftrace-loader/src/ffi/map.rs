@@ -110,8 +110,27 @@ impl MapHandle {
         &self,
         values: impl Iterator<Item = [u8; N]>,
     ) -> io::Result<()> {
-        for (number, value) in (0u32..).zip(values) {
-            self.update(&number.to_le_bytes(), &value)?;
+        if (self.key_size, self.value_size) != (4, N) {
+            return Err(wrong_size());
+        }
+        let opts = sys::bpf_map_batch_opts {
+            sz: size_of::<sys::bpf_map_batch_opts>() as u64,
+            ..Default::default()
+        };
+        let mut values = (0u32..).zip(values).peekable();
+        while values.peek().is_some() {
+            let (keys, values): (Vec<u32>, Vec<[u8; N]>) = values.by_ref().take(4096).unzip();
+            let mut count = keys.len() as u32;
+            // SAFETY: there are as many keys and values as `count` says, of the map's sizes.
+            check(i64::from(unsafe {
+                sys::bpf_map_update_batch(
+                    self.fd.as_raw_fd(),
+                    keys.as_ptr().cast(),
+                    values.as_ptr().cast(),
+                    &mut count,
+                    &opts,
+                )
+            }))?;
         }
         Ok(())
     }

@@ -584,6 +584,8 @@ impl Lowerer<'_, '_> {
         let Some(path) = path else {
             return self.unsupported(span, "uaddr() in probes without a path");
         };
+        // Where the symbol is missing, the script is what says so.
+        let span = self.expanded_from().last().copied().unwrap_or(span);
         // The size of the symbol is known on the target only.
         let slot = self
             .slot(
