@@ -38,7 +38,7 @@ pub(crate) fn info() -> ExitCode {
             ("LLVM", "none"),
             ("unsafe probe", "no"),
             ("bfd", "no"),
-            ("libdw (DWARF support)", "no"),
+            ("libdw (DWARF support)", "yes"),
             ("blazesym (advanced symbolization)", "yes"),
             ("dwunwind (DWARF stack unwinding)", "yes"),
         ],
