@@ -1,6 +1,6 @@
 //! Sections of an ELF file.
 
-use std::io::Read as _;
+use std::io::{self, Read as _, Write};
 use std::rc::Rc;
 
 use bpftrace_meta::UserBuild;
@@ -17,6 +17,9 @@ pub(crate) fn reader(bytes: Rc<[u8]>) -> Bytes {
 
 /// Sections do not unpack to more than this.
 const MAX_UNPACKED: u64 = 4 << 30;
+
+/// Packed symbol tables do not unpack to more than this.
+const MAX_PACKED_SYMBOLS: usize = 256 << 20;
 
 /// `ELFCOMPRESS_ZLIB`.
 const COMPRESS_ZLIB: u32 = 1;
@@ -82,6 +85,10 @@ impl Image {
         }
     }
 
+    pub(crate) fn into_bytes(self) -> Rc<[u8]> {
+        self.bytes
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -116,6 +123,15 @@ impl Image {
             .any(|s| s.size > 0 && (s.name == name || Some(&s.name) == old_name.as_ref()))
     }
 
+    /// The ELF file that is packed into this one.
+    pub(crate) fn packed_symbols(&self) -> Option<Rc<[u8]>> {
+        let section = self.sections.iter().find(|s| s.name == ".gnu_debugdata")?;
+        let mut packed = &self.bytes[section.start..section.start + section.size];
+        let mut out = Limited(Vec::new());
+        lzma_rs::xz_decompress(&mut packed, &mut out).ok()?;
+        Some(out.0.into())
+    }
+
     /// The name of the file that the debug information was moved to, and its checksum.
     pub(crate) fn debug_link(&self) -> Option<(String, u32)> {
         let section = self.sections.iter().find(|s| s.name == ".gnu_debuglink")?;
@@ -125,6 +141,23 @@ impl Image {
         let at = (end + 1).next_multiple_of(4);
         let sum = u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
         Some((name, sum))
+    }
+}
+
+/// Bytes, but not too many.
+struct Limited(Vec<u8>);
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_PACKED_SYMBOLS {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use bpftrace_meta::wildcard_match;
 use gimli::AttributeValue;
 
 use crate::DebugInfo;
+use crate::demangle::demangle;
 use crate::types::{TypeId, is_qualifier};
 use crate::unit::{MAX_HOPS, Place};
 
@@ -151,10 +152,15 @@ impl DebugInfo {
     /// `demangled`, names as the source has them match too.
     #[must_use]
     pub fn functions_matching(&self, pattern: &str, demangled: bool) -> Vec<String> {
+        // Parameters only count where the pattern has some.
+        let with_parameters = pattern.contains('(');
+        let in_source = |symbol: &str| {
+            demangle(symbol, with_parameters).is_some_and(|name| wildcard_match(pattern, &name))
+        };
         let matches = self.index().functions.iter().filter(|function| {
             function.has_code
                 && (wildcard_match(pattern, &function.symbol)
-                    || (demangled && wildcard_match(pattern, &function.qualified)))
+                    || (demangled && in_source(&function.symbol)))
         });
         let mut names: Vec<String> = matches.map(|function| function.symbol.clone()).collect();
         names.sort_unstable();

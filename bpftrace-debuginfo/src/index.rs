@@ -13,8 +13,6 @@ pub(crate) struct Function {
     pub(crate) place: Place,
     /// As the symbol table has it.
     pub(crate) symbol: String,
-    /// With the namespaces and types that it is in.
-    pub(crate) qualified: String,
     /// Whether it has an address.
     pub(crate) has_code: bool,
 }
@@ -103,12 +101,11 @@ impl Index {
         let has_code = entry.has_attr(gimli::DW_AT_low_pc) || entry.has_attr(gimli::DW_AT_ranges);
         let function = Function {
             place: at,
-            qualified: qualified(path, &name),
             symbol: linkage.unwrap_or_else(|| name.clone()),
             has_code,
         };
         let number = self.functions.len();
-        let keys = [function.symbol.clone(), name, function.qualified.clone()];
+        let keys = [function.symbol.clone(), qualified(path, &name), name];
         self.functions.push(function);
         for key in keys {
             let functions = &self.functions;

@@ -7,6 +7,7 @@
 //! Read [`DebugInfo`] first, then [`TypeKind`].
 #![forbid(unsafe_code)]
 
+mod demangle;
 mod elf;
 mod function;
 mod index;
@@ -15,12 +16,14 @@ mod search;
 mod types;
 mod unit;
 
+pub use demangle::demangle;
 pub use function::Param;
 pub use search::{DEFAULT_DIRECTORIES, Files};
 pub use types::{Field, TypeId, TypeKind, TypeName};
 
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use bpftrace_meta::UserBuild;
 
@@ -75,6 +78,17 @@ impl DebugInfo {
 
     fn index(&self) -> &Index {
         self.index.get_or_init(|| Index::build(&self.units))
+    }
+}
+
+/// The file with the symbol table that was stripped from an executable: one of its own, or one that is packed
+/// into it (`.gnu_debugdata`).
+#[must_use]
+pub fn separate_symbols(path: &Path, bytes: &[u8], files: &dyn Files) -> Option<Rc<[u8]>> {
+    let image = Image::parse(bytes.into())?;
+    match search::separate(path, &image, ".symtab", &[], files) {
+        Some(found) => Some(found.into_bytes()),
+        None => image.packed_symbols(),
     }
 }
 

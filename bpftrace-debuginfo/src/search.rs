@@ -24,6 +24,17 @@ pub(crate) fn find(
     if image.has_section(".debug_info") {
         return Some(image);
     }
+    separate(path, &image, ".debug_info", directories, files)
+}
+
+/// The file that has a section which was moved out of a file.
+pub(crate) fn separate(
+    path: &Path,
+    image: &Image,
+    section: &str,
+    directories: &[PathBuf],
+    files: &dyn Files,
+) -> Option<Image> {
     let default: Vec<PathBuf>;
     let directories = if directories.is_empty() {
         default = DEFAULT_DIRECTORIES.iter().map(PathBuf::from).collect();
@@ -32,11 +43,11 @@ pub(crate) fn find(
         directories
     };
     let link = image.debug_link();
-    candidates(path, &image, link.as_ref(), directories)
+    candidates(path, image, link.as_ref(), directories)
         .into_iter()
         .filter(|candidate| candidate != path)
         .filter_map(|candidate| Image::parse(files.read(&candidate)?))
-        .find(|found| found.has_section(".debug_info") && belongs(found, &image, link.as_ref()))
+        .find(|found| found.has_section(section) && belongs(found, image, link.as_ref()))
 }
 
 /// Paths that the debug information of a file may have, in the order to try.

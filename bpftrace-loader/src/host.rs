@@ -189,6 +189,9 @@ pub trait Host {
     fn needed_files(&self, program: &Path) -> Vec<PathBuf>;
     /// Symbols and segments of an executable; `None` when it is not an ELF file.
     fn elf_file(&self, path: &Path) -> io::Result<Option<Rc<ElfFile>>>;
+    /// Whether one of the instructions of a function, which starts at a byte of a file, starts so many bytes
+    /// behind its start; `None` when the code cannot be read as instructions.
+    fn is_instruction(&self, path: &Path, function: u64, offset: u64) -> io::Result<Option<bool>>;
     /// Which build of an executable a file is; `None` when it is none.
     fn user_build(&self, path: &Path) -> io::Result<Option<UserBuild>>;
     /// Debug information of an executable: in itself or in one of the directories (none: the usual ones).

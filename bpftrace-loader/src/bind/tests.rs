@@ -777,8 +777,8 @@ fn uprobes_go_to_offsets_in_the_file() {
     let cpp = run("/bin/a", place("add", Some("cpp"), 0)).unwrap();
     assert_eq!(offsets(&cpp), [0x1030]);
 
-    let address = run("/bin/a", UprobePlace::Address(0x401044)).unwrap();
-    assert_eq!(offsets(&address), [0x1044]);
+    let address = run("/bin/a", UprobePlace::Address(0x401014)).unwrap();
+    assert_eq!(offsets(&address), [0x1014]);
     for (place, message) in [
         (
             UprobePlace::Address(10),
@@ -787,6 +787,10 @@ fn uprobes_go_to_offsets_in_the_file() {
         (
             place("f_one", None, 16),
             "Offset outside the function bounds ('f_one' size is 16)",
+        ),
+        (
+            place("f_one", None, 3),
+            "Could not add uprobe into middle of instruction: /bin/a:f_one+3",
         ),
         (place("g", None, 0), "No matches for uprobe /bin/a:g."),
     ] {

@@ -6,7 +6,7 @@ use super::expand::{Expanded, is_pattern};
 use super::slots::has_feature;
 use super::{Invocation, Place, user_files};
 use crate::error::LoadError;
-use crate::host::{ElfSymbol, Host};
+use crate::host::{ElfFile, ElfSymbol, Host};
 
 /// Finds the targets of a `uprobe` or `uretprobe`.
 pub(super) fn uprobes(
@@ -51,7 +51,10 @@ pub(super) fn uprobes(
             ))),
         };
         match place {
-            UprobePlace::Address(address) => add(address.to_string(), *address)?,
+            UprobePlace::Address(address) => {
+                check_address(ret, file, &elf, *address, invocation, warnings, host)?;
+                add(address.to_string(), *address)?;
+            }
             UprobePlace::Function {
                 language, offset, ..
             } => {
@@ -60,7 +63,14 @@ pub(super) fn uprobes(
                     let shown = if *offset == 0 {
                         shown
                     } else {
-                        check_offset(symbol, *offset, invocation)?;
+                        let place = InFunction {
+                            ret,
+                            file,
+                            elf: &elf,
+                            symbol,
+                            offset: *offset,
+                        };
+                        place.check(invocation, warnings, host)?;
                         format!("{shown}+{offset}")
                     };
                     add(shown, symbol.address.wrapping_add(*offset))?;
@@ -83,6 +93,7 @@ pub(super) fn uprobes(
                 let address = info
                     .line_address(source, *line, *column)
                     .map_err(|e| LoadError::usage(format!("DWARF error: {e}")))?;
+                check_address(ret, file, &elf, address, invocation, warnings, host)?;
                 add(address.to_string(), address)?;
             }
         }
@@ -125,25 +136,112 @@ fn shown_name(symbol: &ElfSymbol, language: Option<&str>) -> String {
     }
 }
 
-fn check_offset(
-    symbol: &ElfSymbol,
+/// What somebody may do who knows better.
+const HINT_UNSAFE: &str = "Use --unsafe to force attachment. WARNING: This option could lead to data \
+                           corruption in the target process.";
+
+/// An offset in a function of a file.
+struct InFunction<'a> {
+    ret: bool,
+    file: &'a Path,
+    elf: &'a ElfFile,
+    symbol: &'a ElfSymbol,
     offset: u64,
+}
+
+impl InFunction<'_> {
+    /// Refuses what is not the start of an instruction.
+    fn check(
+        &self,
+        invocation: &Invocation<'_>,
+        warnings: &mut Vec<String>,
+        host: &dyn Host,
+    ) -> Result<(), LoadError> {
+        let unsafe_mode = invocation.options.unsafe_mode;
+        let provider = if self.ret { "uretprobe" } else { "uprobe" };
+        let ElfSymbol {
+            name,
+            size,
+            address,
+        } = self.symbol;
+        let offset = self.offset;
+        if self.ret && offset != 0 {
+            return Err(LoadError::usage(format!(
+                "uretprobes cannot be attached at function offset. (address resolved to: \
+                 {name}+{offset})"
+            )));
+        }
+        if *size == 0 {
+            if unsafe_mode {
+                return Ok(());
+            }
+            return Err(LoadError::usage(format!(
+                "Could not determine boundary for {name} (symbol has size 0)."
+            ))
+            .hint(HINT_UNSAFE));
+        }
+        if offset >= *size {
+            return Err(LoadError::usage(format!(
+                "Offset outside the function bounds ('{name}' size is {size})"
+            )));
+        }
+        let Some(start) = self.elf.file_offset(*address).filter(|_| offset != 0) else {
+            return Ok(());
+        };
+        let aligned = host
+            .is_instruction(self.file, start, offset)
+            .map_err(|e| LoadError::io(format!("Failed to read '{}'", self.file.display()), &e))?;
+        let place = format!("{}:{name}+{offset}", self.file.display());
+        let (wrong, warning) = match aligned {
+            Some(true) => return Ok(()),
+            Some(false) => (
+                format!("Could not add {provider} into middle of instruction: {place}"),
+                format!("Unsafe {provider} in the middle of the instruction: {place}"),
+            ),
+            None => (
+                format!("Failed to check if {provider} is in proper place: {place}"),
+                format!("Unchecked {provider}: {place}"),
+            ),
+        };
+        if unsafe_mode {
+            warnings.push(warning);
+            return Ok(());
+        }
+        Err(LoadError::usage(wrong).hint(HINT_UNSAFE))
+    }
+}
+
+/// Refuses addresses that are not the start of an instruction.
+fn check_address(
+    ret: bool,
+    file: &Path,
+    elf: &ElfFile,
+    address: u64,
     invocation: &Invocation<'_>,
+    warnings: &mut Vec<String>,
+    host: &dyn Host,
 ) -> Result<(), LoadError> {
-    if invocation.options.unsafe_mode {
-        return Ok(());
-    }
-    let ElfSymbol { name, size, .. } = symbol;
-    if *size == 0 {
+    let provider = if ret { "uretprobe" } else { "uprobe" };
+    let Some(symbol) = elf.symbol_at(address) else {
+        if invocation.options.unsafe_mode {
+            warnings.push(format!(
+                "Could not determine instruction boundary for {provider}:{}:{address} (binary appears \
+                 stripped). Misaligned probes can lead to tracee crashes!",
+                file.display()
+            ));
+            return Ok(());
+        }
         return Err(LoadError::usage(format!(
-            "Could not determine boundary for {name} (symbol has size 0)."
-        ))
-        .hint("Use --unsafe to force attachment. WARNING: This option could lead to data corruption in the target process."));
-    }
-    if offset >= *size {
-        return Err(LoadError::usage(format!(
-            "Offset outside the function bounds ('{name}' size is {size})"
+            "Could not resolve address: {}:{address:#x}",
+            file.display()
         )));
-    }
-    Ok(())
+    };
+    let place = InFunction {
+        ret,
+        file,
+        elf,
+        symbol,
+        offset: address - symbol.address,
+    };
+    place.check(invocation, warnings, host)
 }

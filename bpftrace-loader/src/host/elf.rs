@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
+use bpftrace_debuginfo::{Files, demangle, separate_symbols};
 use bpftrace_meta::wildcard_match;
 use goblin::elf::program_header::PT_LOAD;
 use goblin::elf::{Elf, header, sym};
@@ -63,9 +64,38 @@ pub struct ElfFile {
 }
 
 impl ElfFile {
-    /// Reads a file; `None` when it is not an ELF executable or shared object.
-    pub fn read(path: &Path) -> io::Result<Option<Self>> {
-        Ok(Self::parse(&std::fs::read(path)?))
+    /// Reads a file, and the file that its symbol table was moved to; `None` when it is not an ELF
+    /// executable or shared object.
+    pub fn read(path: &Path, files: &dyn Files) -> io::Result<Option<Self>> {
+        let bytes = std::fs::read(path)?;
+        let Some(mut file) = Self::parse(&bytes) else {
+            return Ok(None);
+        };
+        if file.stripped
+            && let Some(symbols) = separate_symbols(path, &bytes, files)
+        {
+            file.add_symbols(&symbols);
+        }
+        Ok(Some(file))
+    }
+
+    /// Adds the symbols of a file with nothing else in it.
+    fn add_symbols(&mut self, bytes: &[u8]) {
+        let Ok(elf) = Elf::parse(bytes) else {
+            return;
+        };
+        let (symbols, objects) = symbols_of(&elf);
+        self.symbols.extend(symbols);
+        self.objects.extend(objects);
+        self.sort();
+        self.stripped = false;
+    }
+
+    fn sort(&mut self) {
+        for list in [&mut self.symbols, &mut self.objects] {
+            list.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+            list.dedup_by(|a, b| a.name == b.name && a.address == b.address);
+        }
     }
 
     /// Reads the bytes of a file.
@@ -75,34 +105,7 @@ impl ElfFile {
         if !matches!(elf.header.e_type, header::ET_EXEC | header::ET_DYN) {
             return None;
         }
-        let mut symbols = Vec::new();
-        let mut objects = Vec::new();
-        for (table, names) in [(&elf.syms, &elf.strtab), (&elf.dynsyms, &elf.dynstrtab)] {
-            for symbol in table.iter() {
-                let kind = symbol.st_type();
-                if symbol.st_value == 0 {
-                    continue;
-                }
-                let list = match kind {
-                    sym::STT_FUNC | sym::STT_GNU_IFUNC => &mut symbols,
-                    sym::STT_OBJECT => &mut objects,
-                    _ => continue,
-                };
-                if let Some(name) = names.get_at(symbol.st_name) {
-                    // `name@@VERSION` is the same function.
-                    let name = name.split('@').next().unwrap_or(name);
-                    list.push(ElfSymbol {
-                        name: name.to_owned(),
-                        address: symbol.st_value,
-                        size: symbol.st_size,
-                    });
-                }
-            }
-        }
-        for list in [&mut symbols, &mut objects] {
-            list.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
-            list.dedup_by(|a, b| a.name == b.name && a.address == b.address);
-        }
+        let (symbols, objects) = symbols_of(&elf);
         let segments = elf
             .program_headers
             .iter()
@@ -114,7 +117,7 @@ impl ElfFile {
                 executable: segment.is_executable(),
             })
             .collect();
-        Some(Self {
+        let mut file = Self {
             symbols,
             objects,
             segments,
@@ -125,7 +128,9 @@ impl ElfFile {
                 .iter()
                 .map(|name| (*name).to_owned())
                 .collect(),
-        })
+        };
+        file.sort();
+        Some(file)
     }
 
     /// Offset in the file of a virtual address.
@@ -187,6 +192,13 @@ impl ElfFile {
         found
     }
 
+    /// The function or variable that an address is in.
+    #[must_use]
+    pub fn symbol_at(&self, address: u64) -> Option<&ElfSymbol> {
+        let mut all = self.symbols.iter().chain(&self.objects);
+        all.find(|symbol| address >= symbol.address && address - symbol.address < symbol.size)
+    }
+
     /// The function or variable with this name.
     #[must_use]
     pub fn object_named(&self, name: &str) -> Option<&ElfSymbol> {
@@ -197,20 +209,41 @@ impl ElfFile {
     }
 }
 
-/// The name of a C++ or Rust function as its source has it; `None` when it is of neither. Rust names are
-/// without the hash that makes them unique.
-fn demangle(name: &str, with_parameters: bool) -> Option<String> {
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return Some(format!("{rust:#}"));
+impl ElfSymbol {
+    /// The name as the source of a C++ or Rust program has it, with parameters.
+    #[must_use]
+    pub fn demangled(&self) -> Option<String> {
+        demangle(&self.name, true)
     }
-    let options = cpp_demangle::DemangleOptions::new();
-    let options = if with_parameters {
-        options
-    } else {
-        options.no_params().no_return_type()
-    };
-    let parsed = cpp_demangle::Symbol::new(name).ok()?;
-    parsed.demangle_with_options(&options).ok()
+}
+
+/// Functions and variables of both symbol tables.
+fn symbols_of(elf: &Elf<'_>) -> (Vec<ElfSymbol>, Vec<ElfSymbol>) {
+    let mut symbols = Vec::new();
+    let mut objects = Vec::new();
+    for (table, names) in [(&elf.syms, &elf.strtab), (&elf.dynsyms, &elf.dynstrtab)] {
+        for symbol in table.iter() {
+            let kind = symbol.st_type();
+            if symbol.st_value == 0 {
+                continue;
+            }
+            let list = match kind {
+                sym::STT_FUNC | sym::STT_GNU_IFUNC => &mut symbols,
+                sym::STT_OBJECT => &mut objects,
+                _ => continue,
+            };
+            if let Some(name) = names.get_at(symbol.st_name) {
+                // `name@@VERSION` is the same function.
+                let name = name.split('@').next().unwrap_or(name);
+                list.push(ElfSymbol {
+                    name: name.to_owned(),
+                    address: symbol.st_value,
+                    size: symbol.st_size,
+                });
+            }
+        }
+    }
+    (symbols, objects)
 }
 
 /// The notes of `.note.stapsdt`: three addresses (probe, link-time address of `.stapsdt.base`,
@@ -266,7 +299,7 @@ mod tests {
     #[test]
     fn reads_the_test_program_itself() {
         let path = std::env::current_exe().unwrap();
-        let elf = ElfFile::read(&path).unwrap().unwrap();
+        let elf = ElfFile::parse(&std::fs::read(&path).unwrap()).unwrap();
         let main = elf.named("main").next().expect("main");
         let offset = elf.file_offset(main.address).unwrap();
         assert!(offset < std::fs::metadata(&path).unwrap().len());

@@ -223,6 +223,10 @@ impl Host for FakeHost {
         vec![program.to_owned()]
     }
 
+    fn is_instruction(&self, _: &Path, _: u64, offset: u64) -> io::Result<Option<bool>> {
+        Ok(Some(offset.is_multiple_of(4)))
+    }
+
     fn user_build(&self, path: &Path) -> io::Result<Option<UserBuild>> {
         Ok(self.builds.get(&*path.to_string_lossy()).cloned())
     }

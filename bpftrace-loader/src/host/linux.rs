@@ -2,6 +2,7 @@
 
 mod executables;
 mod features;
+mod instructions;
 mod kernel_btf;
 mod kernel_text;
 mod proc;
@@ -212,6 +213,10 @@ impl Host for LinuxHost {
         executables::needed_files(program, &needed)
     }
 
+    fn is_instruction(&self, path: &Path, function: u64, offset: u64) -> io::Result<Option<bool>> {
+        instructions::starts_at(path, function, offset)
+    }
+
     fn user_build(&self, path: &Path) -> io::Result<Option<UserBuild>> {
         Ok(bpftrace_debuginfo::build_of(&std::fs::read(path)?))
     }
@@ -231,7 +236,7 @@ impl Host for LinuxHost {
         if let Some(known) = self.elf_files.borrow().get(path) {
             return Ok(known.clone());
         }
-        let file = ElfFile::read(path)?.map(Rc::new);
+        let file = ElfFile::read(path, &OpenFiles)?.map(Rc::new);
         self.elf_files
             .borrow_mut()
             .insert(path.to_owned(), file.clone());

@@ -1,6 +1,7 @@
 //! Compiles the programs under `tests/runtime/programs`, which cases trace.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -51,7 +52,39 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
             });
         }
     }
+    files.extend(without_symbols(&out)?);
     Ok(files)
+}
+
+/// `target` without its symbols: `target-linked`, whose symbols and types are in `.debug`, and
+/// `target-packed`, which has its symbols packed in itself.
+fn without_symbols(out: &Path) -> Result<Vec<GuestFile>> {
+    let run = |program: &str, args: &[&str]| {
+        let mut tool = Command::new(program);
+        tool.current_dir(out).args(args);
+        command::check(tool.stdout(std::io::stderr()), LIMIT)
+    };
+    fs::create_dir_all(out.join(".debug"))?;
+    let debug = ".debug/target-linked.debug";
+    run("objcopy", &["--only-keep-debug", "target", debug])?;
+    let link = format!("--add-gnu-debuglink={debug}");
+    run(
+        "objcopy",
+        &["--strip-all", &link, "target", "target-linked"],
+    )?;
+    let symbols = "target-symbols";
+    run("objcopy", &["--strip-debug", "target", symbols])?;
+    run("xz", &["--force", symbols])?;
+    let section = format!("--add-section=.gnu_debugdata={symbols}.xz");
+    run(
+        "objcopy",
+        &["--strip-all", &section, "target", "target-packed"],
+    )?;
+    let file = |name: &str| GuestFile {
+        from: out.join(name),
+        to: format!("/programs/{name}"),
+    };
+    Ok(["target-linked", "target-packed", debug].map(file).into())
 }
 
 fn c_compiler(name: &str, link: &str) -> Command {

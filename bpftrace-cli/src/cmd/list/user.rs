@@ -61,7 +61,12 @@ impl Lister<'_> {
             }
             for symbol in elf.matching(name, middle) {
                 let language = middle.map_or(String::new(), |language| format!("{language}:"));
-                let mut line = format!("{}:{shown}:{language}{}", kind.as_str(), symbol.name);
+                // Demangled names have characters in them that attach points have in quotes only.
+                let name = match symbol.demangled().filter(|_| middle.is_some()) {
+                    Some(name) => format!("\"{name}\""),
+                    None => symbol.name.clone(),
+                };
+                let mut line = format!("{}:{shown}:{language}{name}", kind.as_str());
                 if self.options.verbose && kind == ProviderKind::Uprobe {
                     self.write_params(&file, &symbol.name, &mut line);
                 }
