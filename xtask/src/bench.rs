@@ -6,6 +6,7 @@
 
 mod events;
 mod measure;
+mod storm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -229,6 +230,9 @@ fn event_rows(
         &syscalls,
     )?;
     let folder = workspace.root.join("xtask/bench");
+    if "storm.bt".contains(filter) {
+        storm_rows(&folder, &syscalls, subjects, n_runs);
+    }
     let _statistics = events::Statistics::on().context("the cost of events")?;
     let scripts = events::SCRIPTS.iter();
     for script in scripts.filter(|script| script.file.contains(filter)) {
@@ -261,6 +265,30 @@ fn event_rows(
         );
     }
     Ok(())
+}
+
+/// A flood of output.
+fn storm_rows(folder: &Path, syscalls: &Path, subjects: &[Subject], n_runs: usize) {
+    let mut floods: Vec<Vec<storm::Flood>> = vec![Vec::new(); subjects.len()];
+    for _ in 0..n_runs.min(3) {
+        for (subject, floods) in subjects.iter().zip(&mut floods) {
+            match storm::flood(&subject.bpftrace, folder, syscalls) {
+                Ok(flood) => floods.push(flood),
+                Err(error) => eprintln!("xtask: storm.bt: {error:#}"),
+            }
+        }
+    }
+    let show = |what: &str, figure: fn(&storm::Flood) -> u64, show: fn(u64) -> String| {
+        let figures: Vec<_> = floods
+            .iter()
+            .map(|floods| median(floods.iter().map(figure).collect()))
+            .collect();
+        println!("{:44} {}", format!("storm.bt: {what}"), row(&figures, show));
+    };
+    show("lines a second", |flood| flood.rate, |n| n.to_string());
+    show("processor time per line", |flood| flood.cpu, nanoseconds);
+    show("lost, of a million", |flood| flood.lost, |n| n.to_string());
+    show("memory gained", |flood| flood.gained, megabytes);
 }
 
 /// Ours, the peer's, and ours as a part of the peer's.
