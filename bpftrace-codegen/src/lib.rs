@@ -12,9 +12,8 @@
 //! ```
 //!
 //! [`compile`] is the only entry point. This crate must not know the syntax of scripts, files, `/sys`,
-//! `/proc`, or the running kernel: whatever depends on the machine the program will run on is a slot
-//! in `.rodata`, a patched constant or a map size, and the manifest says what the loader has to
-//! write there. The same typed program gives the same bytes everywhere.
+//! `/proc`, or the running kernel: whatever depends on the machine the program will run on is a slot,
+//! a patched constant or a map size, and the manifest says what the loader has to write there. The same typed program gives the same bytes everywhere.
 //!
 //! Read [`symbols`] first (what CLIF and the back end agree on), then [`pipeline`], then `clif`.
 

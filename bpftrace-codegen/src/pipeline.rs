@@ -1,5 +1,7 @@
 //! All of code generation, top to bottom.
 
+use std::collections::BTreeMap;
+
 use bpftrace_ast::source::{SourceId, SourceMap, Span};
 use bpftrace_meta::{
     Artifact, CompileOptionsMeta, Manifest, ProbeId, ProbeMeta, ProgramKind, ScriptMeta, Session,
@@ -272,7 +274,7 @@ fn object_spec(
         types: lowered.types.clone(),
         license: program.license.clone(),
         maps: lowered.maps.clone(),
-        data: vec![lowered.rodata.clone()],
+        data: lowered.data.clone(),
         externs: lowered.externs.clone(),
         patches: lowered.patches.clone(),
         functions,
@@ -368,6 +370,20 @@ fn manifest(
     }
     // The script's own come first: they are numbered as they are written.
     probes.sort_by_key(|(order, _)| *order);
+    let mut sites: BTreeMap<u32, Vec<&object::PatchSite>> = BTreeMap::new();
+    for site in &object.patch_sites {
+        sites.entry(site.patch).or_default().push(site);
+    }
+    let sites = |patch: u32| sites.get(&patch).into_iter().flatten();
+    let mut slots = lowered.slots;
+    for (patch, slot, form) in lowered.slot_patches {
+        slots[slot as usize]
+            .sites
+            .extend(sites(patch).map(|site| bpftrace_meta::SlotSite {
+                file_offset: site.file_offset,
+                form,
+            }));
+    }
     let tracepoint_patches = lowered
         .tracepoint_fields
         .iter()
@@ -379,10 +395,7 @@ fn manifest(
             signed: field.signed,
             data_loc: field.data_loc,
             offset: field.offset,
-            sites: object
-                .patch_sites
-                .iter()
-                .filter(|site| site.patch == *row)
+            sites: sites(*row)
                 .map(|site| bpftrace_meta::PatchSite {
                     file_offset: site.file_offset,
                     imm: site.field != PatchField::Offset,
@@ -407,7 +420,7 @@ fn manifest(
         config: program.config.clone(),
         probes: probes.into_iter().map(|(_, probe)| probe).collect(),
         maps: lowered.map_metas,
-        slots: lowered.slots,
+        slots,
         events: lowered.events,
         lost: lowered.lost.map(|map| bpftrace_meta::LostLayout { map }),
         enums: meta_out::enums(&program.types),

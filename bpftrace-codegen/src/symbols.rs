@@ -68,7 +68,7 @@
 //! | `atomic_store` | – | no | never |
 //!
 //! A call, an atomic and a `fence` end all knowledge about memory: a `load` after one is a new load.
-//! So: context fields and frozen `.rodata` slots are `load notrap readonly can_move`, the program's own
+//! So: context fields and `.rodata` are `load notrap readonly can_move`, the program's own
 //! stack is `load notrap`/`store notrap`, and everything another CPU may change (map values, kernel
 //! structures read through trusted pointers) is `atomic_load`/`atomic_store`, which cost the same
 //! single `ldx`/`stx`. A load that can move may end up before the null check of its pointer: never

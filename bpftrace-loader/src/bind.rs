@@ -229,15 +229,7 @@ pub(crate) fn bind(
         },
         host,
     )?;
-    let data = manifest
-        .slots
-        .iter()
-        .map(|slot| {
-            slots::bytes(slot, invocation, &mut params, host)
-                .map(|bytes| (slot.offset, bytes))
-                .map_err(|error| error.at(slot.place, &manifest.source))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let data = slots::fill(&manifest, &mut object, invocation, &mut params, host)?;
     let large_map_keys = manifest
         .maps
         .iter()

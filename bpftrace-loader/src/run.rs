@@ -136,11 +136,7 @@ impl Lost<'_> {
         let Some(map) = self.map else {
             return Ok((0, 0));
         };
-        let cells = map.lookup(&0u32.to_le_bytes())?.unwrap_or_default();
-        let total = cells
-            .chunks_exact(8)
-            .map(|cell| u64::from_le_bytes(cell.try_into().expect("8 bytes")))
-            .sum::<u64>();
+        let total = Self::word(map, 0)?;
         let new = total.saturating_sub(self.reported);
         self.reported = total;
         Ok((total, new))
@@ -151,13 +147,14 @@ impl Lost<'_> {
         let Some(map) = self.map else {
             return Ok(None);
         };
-        let cells = map.lookup(&LostLayout::EXIT_KEY.to_le_bytes())?;
-        Ok(cells
-            .unwrap_or_default()
-            .chunks_exact(8)
-            .map(|cell| u64::from_le_bytes(cell.try_into().expect("8 bytes")))
-            .find(|word| word & LostLayout::EXIT_ASKED != 0)
-            .map(|word| word as u8))
+        let word = Self::word(map, LostLayout::EXIT)?;
+        Ok((word & LostLayout::EXIT_ASKED != 0).then_some(word as u8))
+    }
+
+    fn word(map: &MapHandle, number: usize) -> io::Result<u64> {
+        let words = map.lookup(&0u32.to_le_bytes())?.unwrap_or_default();
+        let word = words.chunks_exact(8).nth(number).unwrap_or(&[0; 8]);
+        Ok(u64::from_le_bytes(word.try_into().expect("8 bytes")))
     }
 }
 

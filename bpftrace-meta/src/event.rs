@@ -107,14 +107,14 @@ pub struct HelperFailure {
 /// Where lost events are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostLayout {
-    /// Per-CPU array of `u64`. Entry 0 counts records that found the ring buffer full. Entry
-    /// [`Self::EXIT_KEY`] is where an `exit` that found it full leaves word.
+    /// Array of one entry, made of words of 64 bits. Word 0 counts records that found the ring buffer
+    /// full. In word [`Self::EXIT`] an `exit` that found it full leaves word.
     pub map: MapId,
 }
 
 impl LostLayout {
-    /// The entry of `exit`: 0, or the exit status with [`Self::EXIT_ASKED`].
-    pub const EXIT_KEY: u32 = 1;
+    /// The word of `exit`: 0, or the exit status with [`Self::EXIT_ASKED`].
+    pub const EXIT: usize = 1;
     /// `exit` was called.
     pub const EXIT_ASKED: u64 = 1 << 8;
 }

@@ -50,7 +50,7 @@ pub use script::{
     CompileOptionsMeta, Manifest, NamedParam, ParamKind, ParamValue, PatchSite, ScriptMeta,
     TracepointPatch,
 };
-pub use slot::{HostSlot, HostValue, SlotId, SlotType};
+pub use slot::{HostSlot, HostValue, SlotForm, SlotId, SlotSite, SlotType};
 pub use source::{SourceMeta, SourceRange};
 pub use usdt::{USDT_ENTRY_SIZE, USDT_FIRST_TARGET, USDT_MAX_ARGS, UsdtArg};
 pub use value::{EnumId, EnumMeta, FieldLayout, TimeMode, ValueLayout};

@@ -37,7 +37,7 @@ pub enum MapRole {
     RingBuffer,
     /// Perf event array that packets of `skboutput` go through, one buffer for each CPU.
     Packets,
-    /// Per-CPU array about events that found the ring buffer full: see [`crate::LostLayout`].
+    /// Array of one entry about events that found the ring buffer full: see [`crate::LostLayout`].
     LostEvents,
     /// Per-CPU scratch memory of BPF programs; never read by the loader.
     Scratch,

@@ -6,26 +6,46 @@ use crate::{AttachText, Feature, ParamKind, ProgramKind, SourceRange};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SlotId(pub u32);
 
-/// A place in the object's `.rodata` that the loader fills before load. The section is frozen by
-/// libbpf, so that the verifier sees a constant.
+/// A value that the loader puts into the object before load: text into `.rodata`, which libbpf freezes,
+/// numbers into the instructions that use them. So the verifier sees constants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostSlot {
     /// What to write.
     pub value: HostValue,
     /// In which form.
     pub ty: SlotType,
-    /// Offset in bytes from the start of `.rodata`.
-    pub offset: u32,
+    /// Offset in bytes from the start of `.rodata`; `None` when it is needed in instructions only.
+    pub offset: Option<u32>,
+    /// Instructions that a number goes into.
+    pub sites: Vec<SlotSite>,
     /// Where the script asks for it; line 0 where it does not do so itself.
     pub place: SourceRange,
+}
+
+/// An instruction that a slot's number goes into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotSite {
+    /// Byte offset of the instruction in the object file.
+    pub file_offset: u64,
+    /// What of the number.
+    pub form: SlotForm,
+}
+
+/// What of a slot's number goes into an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SlotForm {
+    /// All of it, into the immediate of an `ld_imm64`.
+    Number,
+    /// 1 if it is not 0, else 0, into an immediate of 32 bits.
+    Truth,
 }
 
 /// The form of a slot's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SlotType {
-    /// Eight bytes, little-endian.
+    /// A number; in memory eight bytes, little-endian.
     U64,
-    /// One byte, 0 or 1.
+    /// 0 or 1; in memory one byte.
     Bool,
     /// `size` bytes, NUL-padded; longer text is cut to `size - 1` bytes.
     Str {

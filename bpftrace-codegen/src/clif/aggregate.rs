@@ -3,7 +3,7 @@
 use bpftrace_meta::{AggKind, Feature, HostValue, TseriesAgg};
 use bpftrace_sema::{Expr, MapIdx, StatsPart, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
 
 use super::R;
 use super::func::FnCx;
@@ -36,8 +36,7 @@ impl FnCx<'_, '_> {
         };
         match agg {
             AggKind::Hist { bits } => {
-                let bits = self.i64(i64::from(*bits));
-                let bucket = self.call_shared(Shared::HistBucket, &[value, bits])?;
+                let bucket = self.hist_bucket(value, u32::from(*bits));
                 let one = self.i64(1);
                 self.bump(map, key, Some(bucket), one)
             }
@@ -398,46 +397,53 @@ impl FnCx<'_, '_> {
         Ok(())
     }
 
-    /// `(n, bits) -> bucket`: see the language reference for the numbering.
-    pub(super) fn hist_bucket_body(&mut self) -> R<()> {
-        let (n, bits) = (self.params[0], self.params[1]);
-        let negative = self.cmp_imm(IntCC::SignedLessThan, n, 0);
-        self.when(negative, false, |cx| {
-            let zero = cx.i64(0);
-            cx.b.ins().return_(&[zero]);
-            cx.enter_unreachable();
-            Ok(())
-        })?;
-        let one = self.i64(1);
-        let power = self.b.ins().ishl(one, bits);
-        let mask = self.add_imm(power, -1);
-        let small = self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, n, mask);
-        self.when(small, false, |cx| {
-            let bucket = cx.add_imm(n, 1);
-            cx.b.ins().return_(&[bucket]);
-            cx.enter_unreachable();
-            Ok(())
-        })?;
-        // The position of the highest bit, by halves.
-        let mut rest = n;
-        let mut log = self.i64(0);
+    /// The bucket of `hist`: see the language reference for the numbering. A number is halved until it
+    /// has no more than `bits + 1` bits; the bucket follows from how often, and from what is left.
+    fn hist_bucket(&mut self, n: Value, bits: u32) -> Value {
+        let (negative, natural, after) = (
+            self.b.create_block(),
+            self.b.create_block(),
+            self.b.create_block(),
+        );
+        let bucket = self.b.append_block_param(after, types::I64);
+        let is_negative = self.cmp_imm(IntCC::SignedLessThan, n, 0);
+        self.brif(is_negative, negative, natural);
+        self.enter(negative);
+        let zero = self.i64(0);
+        self.jump(after, &[zero]);
+        self.enter(natural);
+        let (mut rest, mut start) = (n, self.i64(1));
         for shift in [32, 16, 8, 4, 2, 1] {
+            let (large, joined) = (self.b.create_block(), self.b.create_block());
+            let next_rest = self.b.append_block_param(joined, types::I64);
+            let next_start = self.b.append_block_param(joined, types::I64);
             let amount = self.i64(shift);
-            let high = self.b.ins().ushr(rest, amount);
-            let has_high = self.cmp_imm(IntCC::NotEqual, high, 0);
-            rest = self.b.ins().select(has_high, high, rest);
-            let larger = self.add_imm(log, shift);
-            log = self.b.ins().select(has_high, larger, log);
+            let small = [BlockArg::Value(rest), BlockArg::Value(start)];
+            // Only a limit of 32 bits or fewer fits a jump.
+            let (is_large, early) = if shift == 32 {
+                let high = self.b.ins().ushr(rest, amount);
+                let is_large = self.cmp_imm(IntCC::UnsignedGreaterThanOrEqual, high, 1 << bits);
+                (is_large, Some(high))
+            } else {
+                let limit = 1 << (bits + shift as u32);
+                let is_large = self.cmp_imm(IntCC::UnsignedGreaterThanOrEqual, rest, limit);
+                (is_large, None)
+            };
+            self.b.ins().brif(is_large, large, &[], joined, &small);
+            self.enter(large);
+            let halved = match early {
+                Some(high) => high,
+                None => self.b.ins().ushr(rest, amount),
+            };
+            let further = self.add_imm(start, shift << bits);
+            self.jump(joined, &[halved, further]);
+            self.enter(joined);
+            (rest, start) = (next_rest, next_start);
         }
-        let steps = self.b.ins().isub(log, bits);
-        let major = self.add_imm(steps, 1);
-        let major = self.b.ins().ishl(major, bits);
-        let minor = self.b.ins().ushr(n, steps);
-        let minor = self.b.ins().band(minor, mask);
-        let bucket = self.b.ins().iadd(major, minor);
-        let bucket = self.add_imm(bucket, 1);
-        self.b.ins().return_(&[bucket]);
-        Ok(())
+        let sum = self.b.ins().iadd(start, rest);
+        self.jump(after, &[sum]);
+        self.enter(after);
+        bucket
     }
 }
 

@@ -221,7 +221,7 @@ impl FnCx<'_, '_> {
 
     /// Whether run-time warnings are wanted.
     pub(super) fn warnings_on(&mut self) -> R<Value> {
-        self.host_value(&HostValue::WarningsOn)
+        self.host_truth(&HostValue::WarningsOn)
     }
 }
 

@@ -178,40 +178,18 @@ impl FnCx<'_, '_> {
 
     /// A process or thread id, 64 bits: of the initial pid namespace, or of the one that bpftrace runs in.
     pub(super) fn pid_or_tid(&mut self, part: PidPart, init: bool) -> R<Value> {
-        if init {
-            return Ok(self.global_pid(part));
-        }
-        let inode = self.host_value(&HostValue::PidNamespaceIno)?;
-        let device = self.host_value(&HostValue::PidNamespaceDev)?;
-        // struct bpf_pidns_info { u32 pid; u32 tgid; }
-        let info = self.temp_word();
-        self.choose(
-            inode,
-            types::I64,
-            |cx| {
-                cx.store_imm(types::I64, 0, info);
-                let (to, size) = (cx.addr_value(info), cx.i64(8));
-                cx.call(Helper::GetNsCurrentPidTgid, &[device, inode, to, size]);
-                let at = match part {
-                    PidPart::Pid => info.at(4),
-                    PidPart::Tid => info,
-                };
-                let id = cx.load(types::I32, at, Access::Own);
-                Ok(cx.zext64(id))
-            },
-            |cx| Ok(cx.global_pid(part)),
-        )
-    }
-
-    fn global_pid(&mut self, part: PidPart) -> Value {
-        let both = self.call(Helper::GetCurrentPidTgid, &[]);
-        match part {
+        let both = if init {
+            self.call(Helper::GetCurrentPidTgid, &[])
+        } else {
+            self.pids()?
+        };
+        Ok(match part {
             PidPart::Pid => self.high_half(both),
             PidPart::Tid => {
                 let low = self.resize_int(both, types::I32, false);
                 self.zext64(low)
             }
-        }
+        })
     }
 
     /// A clock, in nanoseconds.

@@ -2,12 +2,13 @@
 
 use bpftrace_sema::{Call, Expr, ExprKind, LocalIdx, LogicalOp, SlotIdx, StepTarget, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{Value, types};
 
 use super::R;
-use super::func::{FnCx, constant};
+use super::func::FnCx;
 use super::memory::{Access, Addr, Fill};
 use super::place::{EntryValue, is_by_address, scalar_type};
+use crate::meta_out::stored_size;
 use crate::object::{CoreKind, CoreReloc};
 use crate::symbols::Symbol;
 
@@ -58,13 +59,12 @@ impl FnCx<'_, '_> {
     }
 
     fn void_cond(&mut self, cond: &Expr, then: &Expr, otherwise: &Expr) -> R<()> {
-        let cond = self.scalar(cond)?;
         let (then_block, else_block, after) = (
             self.b.create_block(),
             self.b.create_block(),
             self.b.create_block(),
         );
-        self.brif(cond, then_block, else_block);
+        self.condition(cond, then_block, else_block)?;
         self.enter(then_block);
         self.effect(then)?;
         self.jump(after, &[]);
@@ -137,8 +137,20 @@ impl FnCx<'_, '_> {
             ExprKind::Compare(op, lhs, rhs) => self.compare(*op, lhs, rhs),
             ExprKind::Logical(op, lhs, rhs) => self.logical(*op, lhs, rhs),
             ExprKind::Cond(cond, then, otherwise) => {
-                let cond = self.scalar(cond)?;
-                self.choose(cond, ty, |cx| cx.scalar(then), |cx| cx.scalar(otherwise))
+                let (then_block, else_block, after) = (
+                    self.b.create_block(),
+                    self.b.create_block(),
+                    self.b.create_block(),
+                );
+                let result = self.b.append_block_param(after, ty);
+                self.condition(cond, then_block, else_block)?;
+                for (block, value) in [(then_block, then), (else_block, otherwise)] {
+                    self.enter(block);
+                    let value = self.scalar(value)?;
+                    self.jump(after, &[value]);
+                }
+                self.enter(after);
+                Ok(result)
             }
             ExprKind::Block(stmts, value) => self.scoped(stmts, |cx| cx.scalar(value)),
             ExprKind::Cast(kind, operand) => self.scalar_cast(*kind, operand, &expr.ty),
@@ -267,12 +279,13 @@ impl FnCx<'_, '_> {
             }
             ExprKind::Tuple(elements) => {
                 let (offsets, size) = self.m.program.types.tuple_layout(&expr.ty);
-                let packed: u64 = elements
-                    .iter()
-                    .map(|e| self.m.program.types.size(&e.ty))
-                    .sum();
-                if packed != size {
-                    self.zero(dst, size);
+                // The padding behind each element ends where the next one starts.
+                let ends = offsets.iter().skip(1).chain([&size]);
+                for ((element, &offset), &end) in elements.iter().zip(&offsets).zip(ends) {
+                    let used = offset + stored_size(&self.m.program.types, &element.ty);
+                    if used < end {
+                        self.zero(dst.at(used), end - used);
+                    }
                 }
                 for (element, offset) in elements.iter().zip(offsets) {
                     self.store_expr(element, dst.at(offset), Fill::Exact)?;
@@ -280,13 +293,12 @@ impl FnCx<'_, '_> {
                 Ok(())
             }
             ExprKind::Cond(cond, then, otherwise) => {
-                let cond = self.scalar(cond)?;
                 let (then_block, else_block, after) = (
                     self.b.create_block(),
                     self.b.create_block(),
                     self.b.create_block(),
                 );
-                self.brif(cond, then_block, else_block);
+                self.condition(cond, then_block, else_block)?;
                 self.enter(then_block);
                 self.store_expr(then, dst, fill)?;
                 self.jump(after, &[]);
@@ -393,13 +405,14 @@ impl FnCx<'_, '_> {
 
     /// A slot that is a number or a bool.
     pub(super) fn slot_value(&mut self, slot: SlotIdx) -> R<Value> {
-        let ty = match self.m.program.slots.get(slot.0 as usize) {
-            Some(def) if def.ty == Ty::Bool => types::I8,
-            _ => types::I64,
-        };
-        let addr = self.slot_addr(slot)?;
-        let address = self.addr_value(addr);
-        Ok(self.b.ins().load(ty, constant(), address, 0))
+        match self.m.program.slots.get(slot.0 as usize) {
+            Some(def) if def.ty == Ty::Bool => {
+                let truth = self.slot_truth(slot.0);
+                Ok(self.cmp_imm(IntCC::NotEqual, truth, 0))
+            }
+            Some(_) => Ok(self.slot_number(slot.0)),
+            None => self.internal(format!("no slot {}", slot.0)),
+        }
     }
 
     fn slot_addr(&mut self, slot: SlotIdx) -> R<Addr> {

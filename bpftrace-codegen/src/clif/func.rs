@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bpftrace_ast::source::Span;
-use bpftrace_meta::HostValue;
+use bpftrace_meta::{HostValue, SlotForm};
 use cranelift_codegen::flowgraph::ControlFlowGraph;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -16,6 +16,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::helper::Helper;
 use super::module::{ClifFunction, FunctionRole, Module, RODATA, Shared, SpecialMap};
+use super::once;
 use super::place::Temp;
 use super::program::Program;
 use super::stack::StackArena;
@@ -65,6 +66,8 @@ pub(super) struct FnCx<'a, 'p> {
     pub(super) span: Span,
     /// Bytes of the ring buffer that all places in the function take together, if that is known.
     sent: Option<u64>,
+    /// What [`once::PIDS`] is made of, once that is called.
+    pub(super) pids: Option<once::Pids>,
 }
 
 /// Where `break` and `continue` lead.
@@ -144,14 +147,17 @@ pub(super) fn build<'p>(
         null_exit: None,
         span: spec.span,
         sent: Some(0),
+        pids: None,
     };
     cx.set_span(spec.span);
     lower(&mut cx)?;
     cx.finish()?;
+    let pids = cx.pids;
     let sent = match cx.sent {
         Some(1..) if spec.role == Role::Callback || has_loop(cx.b.func) => None,
         sent => sent,
     };
+    once::finish(&mut func, pids.as_ref());
     let role = match spec.role {
         Role::Main => FunctionRole::Probe {
             index: p.probe_index,
@@ -488,7 +494,7 @@ impl<'p> FnCx<'_, 'p> {
 
     // Calls and symbols.
 
-    fn func_ref(&mut self, symbol: Symbol, n_params: u32) -> FuncRef {
+    pub(super) fn func_ref(&mut self, symbol: Symbol, n_params: u32) -> FuncRef {
         if let Some(&known) = self.funcs.get(&symbol) {
             return known;
         }
@@ -541,7 +547,12 @@ impl<'p> FnCx<'_, 'p> {
     }
 
     pub(super) fn symbol(&mut self, symbol: Symbol, offset: u32) -> Value {
-        let global = match self.globals.get(&(symbol, offset)) {
+        let global = self.global(symbol, offset);
+        self.b.ins().symbol_value(types::I64, global)
+    }
+
+    fn global(&mut self, symbol: Symbol, offset: u32) -> GlobalValue {
+        match self.globals.get(&(symbol, offset)) {
             Some(&known) => known,
             None => {
                 let name = self.b.func.declare_imported_user_function(symbol.name());
@@ -554,8 +565,7 @@ impl<'p> FnCx<'_, 'p> {
                 self.globals.insert((symbol, offset), global);
                 global
             }
-        };
-        self.b.ins().symbol_value(types::I64, global)
+        }
     }
 
     pub(super) fn map_ptr(&mut self, row: u32) -> Value {
@@ -573,20 +583,45 @@ impl<'p> FnCx<'_, 'p> {
         Ok(Addr::rodata(offset))
     }
 
-    /// A fact that the loader writes into `.rodata`: 64 bits, or a byte for a question with yes or no.
+    /// A fact that the loader writes into instructions, as a number of 64 bits.
     pub(super) fn host_value(&mut self, value: &HostValue) -> R<Value> {
-        let offset = self.m.host_value(value)?;
-        let ty = if self.m.host_value_is_bool(value) {
-            types::I8
-        } else {
-            types::I64
-        };
-        let address = self.rodata(offset);
-        Ok(self.b.ins().load(ty, constant(), address, 0))
+        let row = self.m.host_value(value)?;
+        Ok(self.slot_number(row))
+    }
+
+    /// Whether such a fact holds, or such a number is not 0; to be branched on, so that the verifier drops
+    /// what does not happen.
+    pub(super) fn host_truth(&mut self, value: &HostValue) -> R<Value> {
+        let row = self.m.host_value(value)?;
+        Ok(self.slot_truth(row))
+    }
+
+    /// The number in a slot.
+    pub(super) fn slot_number(&mut self, row: u32) -> Value {
+        let global = self.number_symbol(row);
+        self.b.ins().symbol_value(types::I64, global)
+    }
+
+    /// Whether the number in a slot is not 0, in 64 bits.
+    pub(super) fn slot_truth(&mut self, row: u32) -> Value {
+        let global = self.truth_symbol(row);
+        self.b.ins().symbol_value(types::I64, global)
+    }
+
+    /// The symbol of the number in a slot.
+    pub(super) fn number_symbol(&mut self, row: u32) -> GlobalValue {
+        let patch = self.m.slot_patch(row, SlotForm::Number);
+        self.global(Symbol::PatchWide(patch), 0)
+    }
+
+    /// The symbol of whether the number in a slot is not 0.
+    pub(super) fn truth_symbol(&mut self, row: u32) -> GlobalValue {
+        let patch = self.m.slot_patch(row, SlotForm::Truth);
+        self.global(Symbol::Patch(patch), 0)
     }
 
     /// Whether the kernel has a feature.
     pub(super) fn feature(&mut self, feature: bpftrace_meta::Feature) -> R<Value> {
-        self.host_value(&HostValue::Feature(feature))
+        self.host_truth(&HostValue::Feature(feature))
     }
 }

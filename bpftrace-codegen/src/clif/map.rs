@@ -248,6 +248,32 @@ impl<'p> FnCx<'_, 'p> {
         self.check_helper(Helper::MapUpdateElem, result)
     }
 
+    /// Whether values of a map are numbers that nobody has to merge.
+    pub(super) fn is_plain_number(&self, map: MapIdx, ty: &Ty) -> R<bool> {
+        let is_merged = matches!(self.map_value(map)?, Ty::Agg(_));
+        Ok(!is_merged && !is_by_address(ty) && scalar_type(ty).is_some())
+    }
+
+    /// Where the entry of a key is, or 0; with a warning, if that is wanted.
+    pub(super) fn map_find(&mut self, map: MapIdx, key: Option<&Expr>) -> R<Value> {
+        let key = self.map_key(map, key, None)?;
+        self.find_entry(map, key)
+    }
+
+    fn find_entry(&mut self, map: MapIdx, key: Key) -> R<Value> {
+        let found = self.lookup(map, key)?;
+        self.check_lookup(found)?;
+        Ok(found)
+    }
+
+    /// The number in an entry that is there.
+    pub(super) fn map_number(&mut self, found: Value, ty: &Ty) -> R<Value> {
+        match scalar_type(ty) {
+            Some(clif) => Ok(self.load(clif, Addr::value(found, 8), Access::Shared)),
+            None => self.internal("a map value in memory as a scalar"),
+        }
+    }
+
     /// `@m`, `@m[key]` of a scalar type, or by address; 0 when it is not there.
     pub(super) fn map_get_scalar(&mut self, map: MapIdx, key: Option<&Expr>, ty: &Ty) -> R<Value> {
         let def = self.map_def(map)?;
@@ -264,8 +290,7 @@ impl<'p> FnCx<'_, 'p> {
             let value = self.merge_aggregate(map, agg, key.at)?;
             return Ok(self.resize_int(value, clif, false));
         }
-        let found = self.lookup(map, key)?;
-        self.check_lookup(found)?;
+        let found = self.find_entry(map, key)?;
         if is_by_address(ty) {
             let zeros = self.m.zeros(self.size_of(ty)?)?;
             return self.choose(found, types::I64, |_| Ok(found), |cx| Ok(cx.rodata(zeros)));
@@ -273,16 +298,15 @@ impl<'p> FnCx<'_, 'p> {
         self.choose(
             found,
             clif,
-            |cx| Ok(cx.load(clif, Addr::value(found, 8), Access::Shared)),
-            |cx| Ok(cx.int(clif, 0)),
+            |cx| cx.map_number(found, ty),
+            // What was found is nothing, which is the number 0, in its register already.
+            |cx| Ok(cx.resize_int(found, clif, false)),
         )
     }
 
     /// `@m`, `@m[key]` of another type: where the value is, or zeros.
     pub(super) fn map_get_mem(&mut self, map: MapIdx, key: Option<&Expr>, ty: &Ty) -> R<Addr> {
-        let key = self.map_key(map, key, None)?;
-        let found = self.lookup(map, key)?;
-        self.check_lookup(found)?;
+        let found = self.map_find(map, key)?;
         let zeros = self.m.zeros(self.size_of(ty)?)?;
         let addr = self.choose(found, types::I64, |_| Ok(found), |cx| Ok(cx.rodata(zeros)))?;
         Ok(Addr::value(addr, 8))

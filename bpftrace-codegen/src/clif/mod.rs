@@ -52,6 +52,7 @@ mod loops;
 mod map;
 mod memory;
 mod module;
+mod once;
 mod place;
 mod program;
 mod report;

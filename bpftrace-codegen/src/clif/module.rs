@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bpftrace_ast::source::{SourceMap, Span};
 use bpftrace_meta::{
     EventId, EventMeta, Feature, HostSlot, HostValue, MapId, MapMeta, MapRole, MapSize,
-    Requirement, SlotType, SourceRange, USDT_ENTRY_SIZE, UnwindTable, unwind,
+    Requirement, SlotForm, SlotType, SourceRange, USDT_ENTRY_SIZE, UnwindTable, unwind,
 };
 use bpftrace_sema::{SlotIdx, Ty, TypedProgram};
 use cranelift_codegen::ir::Function;
@@ -19,6 +19,8 @@ use crate::object::{DataKind, DataSection, ExternDef, ExternKind, MapDef, Patch,
 
 /// Row of `.rodata` in the object's data sections.
 pub(super) const RODATA: u32 = 0;
+/// Row of `.bss`.
+pub(super) const BSS: u32 = 1;
 
 /// A finished function.
 pub(crate) struct ClifFunction {
@@ -66,10 +68,10 @@ pub(crate) struct Lowered {
     pub(crate) functions: Vec<ClifFunction>,
     /// Maps of the object.
     pub(crate) maps: Vec<MapDef>,
-    /// Maps of the manifest, in the same order.
+    /// Maps of the manifest, in the same order, and then those that libbpf makes of sections.
     pub(crate) map_metas: Vec<MapMeta>,
-    /// `.rodata`.
-    pub(crate) rodata: DataSection,
+    /// `.rodata`, and `.bss` where something is in it.
+    pub(crate) data: Vec<DataSection>,
     /// Slots of the manifest.
     pub(crate) slots: Vec<HostSlot>,
     /// Types that relocations refer to.
@@ -80,6 +82,8 @@ pub(crate) struct Lowered {
     pub(crate) patches: Vec<Patch>,
     /// The patches that are fields of tracepoints.
     pub(crate) tracepoint_fields: Vec<(u32, TracepointField)>,
+    /// The patches that are numbers in slots: patch, slot, and what of the number.
+    pub(crate) slot_patches: Vec<(u32, u32, SlotForm)>,
     /// The patch that is the number of the attached target.
     pub(crate) target_number: Option<u32>,
     /// Records of the ring buffer.
@@ -119,7 +123,6 @@ pub(super) enum SpecialMap {
     RingBuffer,
     /// Where packets go through.
     Packets,
-    Lost,
     Scratch,
     /// Names of the attached targets, in entries of so many bytes.
     ProbeNames(u32),
@@ -136,16 +139,12 @@ pub(super) enum SpecialMap {
 /// Subprograms that all probes share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Shared {
-    /// `(): counts a lost event`.
-    CountLost,
     /// `(event number): sends a record without arguments`.
     Report0,
     /// `(event number, i64): sends a record with one argument`.
     Report1,
     /// `(key, number of words, where the hash goes)`.
     HashKey,
-    /// `(n, bits) -> bucket` of `hist`.
-    HistBucket,
     /// `(map, key) -> sum over all CPUs`.
     MergeSum,
     /// `(map, key) -> sum over all CPUs of what is counted beside a total`.
@@ -176,6 +175,9 @@ pub(crate) struct Module<'p> {
     /// Rows of the maps with the keys of a map of the script.
     key_maps: BTreeMap<u32, u32>,
     rodata: DataSection,
+    bss: DataSection,
+    /// Where in `.bss` lost events are.
+    lost: Option<u32>,
     slots: Vec<HostSlot>,
     constants: BTreeMap<Vec<u8>, u32>,
     zeros: u32,
@@ -198,6 +200,7 @@ enum PatchKey {
     Core(crate::object::CoreReloc),
     Tracepoint(TracepointField),
     TargetNumber,
+    Slot(u32, SlotForm),
 }
 
 impl<'p> Module<'p> {
@@ -216,6 +219,8 @@ impl<'p> Module<'p> {
             special_maps: BTreeMap::new(),
             key_maps: BTreeMap::new(),
             rodata: DataSection::new(DataKind::Rodata, ""),
+            bss: DataSection::new(DataKind::Bss, ""),
+            lost: None,
             slots: Vec::new(),
             constants: BTreeMap::new(),
             zeros: 0,
@@ -264,12 +269,33 @@ impl<'p> Module<'p> {
                 what: format!("function {index} was never built"),
             })?);
         }
-        let lost = self.special_maps.get(&SpecialMap::Lost).copied().map(MapId);
+        let mut map_metas = self.map_metas;
+        let mut data = vec![self.rodata];
+        let mut lost = None;
+        if self.lost.is_some() {
+            // libbpf makes a map of the section, behind those that the object names.
+            lost = Some(MapId(map_metas.len() as u32));
+            map_metas.push(MapMeta {
+                symbol: self.bss.name(),
+                role: MapRole::LostEvents,
+                size: MapSize::Fixed,
+            });
+            data.push(self.bss);
+        }
+        let slot_patches = self
+            .patch_rows
+            .iter()
+            .filter_map(|(key, &patch)| match *key {
+                PatchKey::Slot(row, form) => Some((patch, row, form)),
+                _ => None,
+            })
+            .collect();
         Ok(Lowered {
             functions,
+            slot_patches,
             maps: self.maps,
-            map_metas: self.map_metas,
-            rodata: self.rodata,
+            map_metas,
+            data,
             slots: self.slots,
             types: self.core.into_graph(),
             externs: self.externs,
@@ -350,11 +376,6 @@ impl<'p> Module<'p> {
                 MapRole::Packets,
                 MapSize::Fixed,
             ),
-            SpecialMap::Lost => (
-                MapDef::new("lost_events", map_type::PERCPU_ARRAY, 4, 8, 2),
-                MapRole::LostEvents,
-                MapSize::Fixed,
-            ),
             // The sizes follow when all programs are built.
             SpecialMap::Scratch => (
                 MapDef::new("scratch", map_type::PERCPU_ARRAY, 4, 8, 1),
@@ -428,37 +449,53 @@ impl<'p> Module<'p> {
         map.max_entries = map.max_entries.max(entry + 1);
     }
 
-    // .rodata.
+    // Data sections.
+
+    /// Byte offset in `.bss` of what is told about lost events: see [`bpftrace_meta::LostLayout`].
+    pub(super) fn lost_events(&mut self) -> R<u32> {
+        if let Some(offset) = self.lost {
+            return Ok(offset);
+        }
+        let offset = self.bss.add("lost_events", &[0; 16], 8, None)?;
+        self.lost = Some(offset);
+        Ok(offset)
+    }
 
     fn add_slot(&mut self, value: HostValue, ty: &Ty, place: SourceRange) -> R<u32> {
         let row = self.slots.len();
-        let (ty, size, align) = match ty {
-            Ty::Bool => (SlotType::Bool, 1, 1),
-            Ty::Str(size) => (SlotType::Str { size: *size }, *size as usize, 8),
-            _ => (SlotType::U64, 8, 8),
+        let (ty, offset) = match ty {
+            Ty::Bool => (SlotType::Bool, None),
+            Ty::Str(size) => {
+                let (name, zeros) = (format!("slot_{row}"), vec![0; *size as usize]);
+                let offset = self.rodata.add(&name, &zeros, 8, None)?;
+                (SlotType::Str { size: *size }, Some(offset))
+            }
+            _ => (SlotType::U64, None),
         };
-        let offset = self
-            .rodata
-            .add(&format!("slot_{row}"), &vec![0; size], align, None)?;
         self.slots.push(HostSlot {
             value,
             ty,
             offset,
+            sites: Vec::new(),
             place,
         });
-        Ok(offset)
+        Ok(row as u32)
     }
 
-    /// Byte offset in `.rodata` of a slot of the typed program.
+    /// Byte offset in `.rodata` of the text in a slot of the typed program.
     pub(super) fn slot_offset(&self, slot: SlotIdx) -> Option<u32> {
-        self.slots.get(slot.0 as usize).map(|slot| slot.offset)
+        self.slots.get(slot.0 as usize)?.offset
     }
 
-    /// Byte offset in `.rodata` of a host value that code generation asks for itself, eight bytes wide, or one
-    /// for a question with yes or no.
+    /// Row of the patch for the number in a slot.
+    pub(super) fn slot_patch(&mut self, row: u32, form: SlotForm) -> u32 {
+        self.patch(PatchKey::Slot(row, form), || Patch::Loader { initial: 0 })
+    }
+
+    /// Row of the slot of a host value that code generation asks for itself.
     pub(super) fn host_value(&mut self, value: &HostValue) -> R<u32> {
-        if let Some(slot) = self.slots.iter().find(|slot| slot.value == *value) {
-            return Ok(slot.offset);
+        if let Some(row) = self.slots.iter().position(|slot| slot.value == *value) {
+            return Ok(row as u32);
         }
         let ty = match value {
             HostValue::Feature(_) | HostValue::KernelFunction { .. } | HostValue::WarningsOn => {
@@ -467,14 +504,6 @@ impl<'p> Module<'p> {
             _ => Ty::Int(bpftrace_sema::IntTy::U64),
         };
         self.add_slot(value.clone(), &ty, SourceRange::default())
-    }
-
-    /// Whether the slot of a host value is one byte wide.
-    pub(super) fn host_value_is_bool(&self, value: &HostValue) -> bool {
-        self.slots
-            .iter()
-            .find(|slot| slot.value == *value)
-            .is_some_and(|slot| slot.ty == SlotType::Bool)
     }
 
     /// Byte offset in `.rodata` of constant bytes, aligned to 8.

@@ -325,7 +325,7 @@ impl FnCx<'_, '_> {
     /// Leaves unless the event belongs to the process that the user asked for, if any.
     fn pid_filter(&mut self, slot: bpftrace_sema::SlotIdx) -> R<()> {
         let wanted = self.slot_value(slot)?;
-        let asked = self.cmp_imm(IntCC::NotEqual, wanted, 0);
+        let asked = self.slot_truth(slot.0);
         self.when(asked, false, |cx| {
             let pid = cx.pid_or_tid(super::builtin::PidPart::Pid, false)?;
             let pid = cx.zext64(pid);

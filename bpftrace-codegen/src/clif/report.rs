@@ -12,8 +12,9 @@ use super::R;
 use super::func::{FnCx, FunctionSpec, Role, build};
 use super::helper::Helper;
 use super::memory::Addr;
-use super::module::{Module, Shared, SpecialMap};
+use super::module::{BSS, Module, Shared, SpecialMap};
 use super::program::Program;
+use crate::symbols::Symbol;
 
 impl FnCx<'_, '_> {
     /// Tells user space about a mistake of the script at run time, if warnings are wanted.
@@ -26,12 +27,9 @@ impl FnCx<'_, '_> {
             place,
             expanded_from,
         });
-        let wanted = self.warnings_on()?;
-        self.when(wanted, true, |cx| {
-            let event = cx.i64(i64::from(event.0));
-            cx.call_shared(Shared::Report0, &[event])?;
-            Ok(())
-        })
+        let event = self.i64(i64::from(event.0));
+        self.call_shared(Shared::Report0, &[event])?;
+        Ok(())
     }
 
     /// The place of what is being compiled, and for a place inside macros, where each was expanded.
@@ -84,12 +82,9 @@ impl FnCx<'_, '_> {
         let event = self.helper_failure(Helper::MapLookupElem);
         let missing = self.is_zero(found);
         self.when(missing, true, |cx| {
-            let wanted = cx.warnings_on()?;
-            cx.when(wanted, true, |cx| {
-                let (event, result) = (cx.i64(i64::from(event.0)), cx.i64(0));
-                cx.call_shared(Shared::Report1, &[event, result])?;
-                Ok(())
-            })
+            let (event, result) = (cx.i64(i64::from(event.0)), cx.i64(0));
+            cx.call_shared(Shared::Report1, &[event, result])?;
+            Ok(())
         })
     }
 
@@ -97,16 +92,12 @@ impl FnCx<'_, '_> {
     pub(super) fn check_helper(&mut self, helper: Helper, result: Value) -> R<()> {
         let event = self.helper_failure(helper);
         // Helpers of old kernels that the verifier calls directly leave the upper half undefined.
-        let result = self.resize_int(result, types::I32, true);
-        let failed = self.cmp_imm(IntCC::SignedLessThan, result, 0);
+        let low = self.resize_int(result, types::I32, true);
+        let failed = self.cmp_imm(IntCC::SignedLessThan, low, 0);
         self.when(failed, true, |cx| {
-            let result = cx.resize_int(result, types::I64, true);
-            let wanted = cx.warnings_on()?;
-            cx.when(wanted, true, |cx| {
-                let event = cx.i64(i64::from(event.0));
-                cx.call_shared(Shared::Report1, &[event, result])?;
-                Ok(())
-            })
+            let event = cx.i64(i64::from(event.0));
+            cx.call_shared(Shared::Report1, &[event, result])?;
+            Ok(())
         })
     }
 
@@ -117,7 +108,10 @@ impl FnCx<'_, '_> {
         fill: impl FnOnce(&mut Self, Addr) -> R<()>,
     ) -> R<()> {
         self.send_record_or(size, fill, |cx| {
-            cx.call_shared(Shared::CountLost, &[])?;
+            let (counter, one) = (cx.lost_word(0)?, cx.i64(1));
+            let flags = MemFlagsData::new();
+            let add = AtomicRmwOp::Add;
+            cx.b.ins().atomic_rmw(types::I64, flags, add, counter, one);
             Ok(())
         })
     }
@@ -134,7 +128,7 @@ impl FnCx<'_, '_> {
         self.note_sent(Some(record_bytes));
         let ring = self.m.special_map(SpecialMap::RingBuffer);
         // Whoever sends records has a place to count the lost ones.
-        self.m.special_map(SpecialMap::Lost);
+        self.m.lost_events()?;
         let (ring, size, flags) = (self.map_ptr(ring), self.i64(i64::from(size)), self.i64(0));
         let record = self.call(Helper::RingbufReserve, &[ring, size, flags]);
         let (reserved, lost, after) = (
@@ -158,20 +152,21 @@ impl FnCx<'_, '_> {
 
     /// Leaves word that `exit` was called, for it must not be lost.
     pub(super) fn leave_exit(&mut self, code: Option<Value>) -> R<()> {
-        let map = self.m.special_map(SpecialMap::Lost);
-        let key = self.constant_bytes(&LostLayout::EXIT_KEY.to_le_bytes())?;
-        let (map, key) = (self.map_ptr(map), self.addr_value(key));
-        let word = self.call(Helper::MapLookupElem, &[map, key]);
-        self.when(word, false, |cx| {
-            let mut asked = cx.i64(LostLayout::EXIT_ASKED.cast_signed());
-            if let Some(code) = code {
-                let status = cx.i64(0xff);
-                let code = cx.b.ins().band(code, status);
-                asked = cx.b.ins().bor(asked, code);
-            }
-            cx.store(asked, Addr::value(word, 8));
-            Ok(())
-        })
+        let word = self.lost_word(LostLayout::EXIT)?;
+        let mut asked = self.i64(LostLayout::EXIT_ASKED.cast_signed());
+        if let Some(code) = code {
+            let status = self.i64(0xff);
+            let code = self.b.ins().band(code, status);
+            asked = self.b.ins().bor(asked, code);
+        }
+        self.store(asked, Addr::value(word, 8));
+        Ok(())
+    }
+
+    /// The address of a word about lost events.
+    fn lost_word(&mut self, number: usize) -> R<Value> {
+        let offset = self.m.lost_events()? + 8 * number as u32;
+        Ok(self.symbol(Symbol::Data(BSS), offset))
     }
 
     fn call_submit(&mut self, record: Value, flags: Value) {
@@ -182,11 +177,9 @@ impl FnCx<'_, '_> {
 /// Builds a shared subprogram.
 pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<()> {
     let (name, n_params) = match which {
-        Shared::CountLost => ("count_lost", 0),
         Shared::Report0 => ("report", 1),
         Shared::Report1 => ("report_value", 2),
         Shared::HashKey => ("hash_key", 3),
-        Shared::HistBucket => ("hist_bucket", 2),
         Shared::MergeSum => ("merge_sum", 2),
         Shared::MergeCount => ("merge_count", 2),
         Shared::MergeAvg { signed: false } => ("merge_avg", 2),
@@ -209,11 +202,9 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
     };
     let mut program = Program::without_script(name.to_owned());
     build(m, &mut program, spec, |cx| match which {
-        Shared::CountLost => cx.count_lost_body(),
         Shared::Report0 => cx.report_body(false),
         Shared::Report1 => cx.report_body(true),
         Shared::HashKey => cx.hash_key_body(),
-        Shared::HistBucket => cx.hist_bucket_body(),
         Shared::MergeSum => cx.merge_sum_body(0),
         Shared::MergeCount => cx.merge_sum_body(8),
         Shared::MergeAvg { signed } => cx.merge_avg_body(signed),
@@ -241,37 +232,23 @@ fn some_span(m: &Module<'_>) -> Span {
 }
 
 impl FnCx<'_, '_> {
-    fn count_lost_body(&mut self) -> R<()> {
-        let map = self.m.special_map(SpecialMap::Lost);
-        let key = self.m.zeros(8)?;
-        let (map, key) = (self.map_ptr(map), self.rodata(key));
-        let counter = self.call(Helper::MapLookupElem, &[map, key]);
-        self.when(counter, false, |cx| {
-            // Programs may interrupt each other on one CPU, and none of them is to be forgotten.
-            let one = cx.i64(1);
-            cx.b.ins().atomic_rmw(
-                types::I64,
-                MemFlagsData::new(),
-                AtomicRmwOp::Add,
-                counter,
-                one,
-            );
-            Ok(())
-        })?;
-        self.return_default();
-        Ok(())
-    }
-
+    /// Sends a record, if warnings are wanted. A value is what a helper returned: of its upper half nothing
+    /// is known.
     fn report_body(&mut self, with_value: bool) -> R<()> {
         let size = if with_value { 16 } else { 8 };
-        self.send_record(size, |cx, record| {
-            let event = cx.params[0];
-            cx.store(event, record);
-            if with_value {
-                let value = cx.params[1];
-                cx.store(value, record.at(8));
-            }
-            Ok(())
+        let wanted = self.warnings_on()?;
+        self.when(wanted, false, |cx| {
+            cx.send_record(size, |cx, record| {
+                let event = cx.params[0];
+                cx.store(event, record);
+                if with_value {
+                    let value = cx.params[1];
+                    let value = cx.resize_int(value, types::I32, true);
+                    let value = cx.resize_int(value, types::I64, true);
+                    cx.store(value, record.at(8));
+                }
+                Ok(())
+            })
         })?;
         self.return_default();
         Ok(())

@@ -426,7 +426,8 @@ fn slots(values: &[(HostValue, SlotType)]) -> Manifest {
         manifest.slots.push(HostSlot {
             value: value.clone(),
             ty: *ty,
-            offset: 8 * index as u32,
+            offset: Some(8 * index as u32),
+            sites: Vec::new(),
             place: SourceRange::default(),
         });
     }

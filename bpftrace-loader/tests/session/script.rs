@@ -139,7 +139,8 @@ impl ScriptBuilder {
         self.manifest.slots.push(HostSlot {
             value,
             ty: SlotType::U64,
-            offset,
+            offset: Some(offset),
+            sites: Vec::new(),
             place: SourceRange::default(),
         });
         number
@@ -149,7 +150,12 @@ impl ScriptBuilder {
     pub(crate) fn probe(&mut self, kind: ProgramKind, targets: Vec<ProbeTarget>, steps: &[Step]) {
         let name = format!("probe_{}", self.manifest.probes.len());
         let mut program = Program {
-            slots: self.manifest.slots.iter().map(|slot| slot.offset).collect(),
+            slots: self
+                .manifest
+                .slots
+                .iter()
+                .filter_map(|slot| slot.offset)
+                .collect(),
             ..Program::default()
         };
         // The context is in r1 and goes to r6, which calls leave alone.
