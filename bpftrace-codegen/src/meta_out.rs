@@ -58,12 +58,11 @@ pub(crate) fn value_layout(
                     Some(bits) => {
                         let (size, offset, shift) =
                             bit_field_container(member.bit_offset, bits, types.size(&member.ty));
-                        let signed = matches!(&member.ty, Ty::Int(i) | Ty::Enum(_, i) if i.signed);
                         let layout = ValueLayout::BitField {
                             size,
                             shift,
                             bits,
-                            signed,
+                            signed: false,
                         };
                         (size32(offset)?, layout)
                     }

@@ -45,7 +45,6 @@ struct BitField {
     bit_offset: u64,
     bits: u8,
     declared: u64,
-    signed: bool,
 }
 
 impl Path {
@@ -421,15 +420,14 @@ impl FnCx<'_, '_> {
             return self.internal(format!("no member {index} in {:?}", def.name));
         };
         let declared = self.m.program.types.size(&member.ty);
-        let signed = matches!(&member.ty, Ty::Int(int) | Ty::Enum(_, int) if int.signed);
         path.bits = member.bits.map(|bits| BitField {
             bit_offset: member.bit_offset,
             bits,
             declared,
-            signed,
         });
         match &def.origin {
             Origin::Tracepoint { category, event } => {
+                let signed = matches!(&member.ty, Ty::Int(int) | Ty::Enum(_, int) if int.signed);
                 self.settle(path)?;
                 path.field = Some(TracepointField {
                     category: category.clone(),
@@ -649,10 +647,11 @@ impl FnCx<'_, '_> {
         self.check_extra(helper, result)
     }
 
-    /// A bit-field: the integer that holds it, shifted left and right.
+    /// A bit-field: the integer that holds it, shifted left and right. In this language a bit-field has
+    /// no sign, whatever its declaration says.
     fn read_bit_field(&mut self, path: &Path, bits: BitField, ty: Type) -> R<Value> {
         let value = match &path.core {
-            Some(_) => self.read_relocated_bits(path, bits)?,
+            Some(_) => self.read_relocated_bits(path)?,
             None => {
                 // `add_fixed` has added the byte of the first bit.
                 let (size, offset, shift) =
@@ -672,18 +671,14 @@ impl FnCx<'_, '_> {
                 let right = 64 - i64::from(bits.bits);
                 let (left, right) = (self.i64(left), self.i64(right));
                 let value = self.b.ins().ishl(value, left);
-                if bits.signed {
-                    self.b.ins().sshr(value, right)
-                } else {
-                    self.b.ins().ushr(value, right)
-                }
+                self.b.ins().ushr(value, right)
             }
         };
         Ok(self.resize_int(value, ty, false))
     }
 
     /// As the macros of libbpf do it (bpf_core_read.h): place, size and shifts come from the target's types.
-    fn read_relocated_bits(&mut self, path: &Path, bits: BitField) -> R<Value> {
+    fn read_relocated_bits(&mut self, path: &Path) -> R<Value> {
         let mut whole = path.clone();
         whole.bits = None;
         let address = self.path_address(&whole)?;
@@ -703,11 +698,7 @@ impl FnCx<'_, '_> {
         let left = self.symbol(Symbol::Patch(left), 0);
         let right = self.symbol(Symbol::Patch(right), 0);
         let value = self.b.ins().ishl(value, left);
-        Ok(if bits.signed {
-            self.b.ins().sshr(value, right)
-        } else {
-            self.b.ins().ushr(value, right)
-        })
+        Ok(self.b.ins().ushr(value, right))
     }
 
     /// An index known at run time only: out of bounds reads 0, with a warning.

@@ -10,7 +10,7 @@ use super::{Lowerer, Val, stmt};
 use crate::builtin::{Func, count_error, find_function};
 use crate::env::KeyState;
 use crate::pass::config::Unstable;
-use crate::{AggTy, Call, Event, Expr, IntTy, Stmt, StmtKind, Ty, codes};
+use crate::{AggTy, Call, Event, Expr, ExprKind, IntTy, LocalIdx, Stmt, StmtKind, Ty, codes};
 
 /// Whether a function is an aggregation, which stands only at the right of `@m =`.
 pub(super) fn is_aggregation(name: &str) -> bool {
@@ -503,10 +503,19 @@ impl Lowerer<'_, '_> {
             other => other.clone(),
         };
         let space = self.s.maps[&name].value.space;
-        let same = self.merge_local(idx, &ty, None, space)
-            && self.locals.get(idx).state.ty.as_ref() == Some(&ty);
-        if !same {
-            let to = self.locals.get(idx).state.ty.clone().unwrap_or(Ty::Void);
+        let merged = self.merge_local(idx, &ty, None, space);
+        let to = self.locals.get(idx).state.ty.clone().unwrap_or(Ty::Void);
+        let map = self.map_number(&name);
+        if merged && to != ty {
+            let found = self.hidden_local(" found", span, ty.clone());
+            let value = Val::new(ty.clone(), span, ExprKind::Local(found)).with_space(space);
+            if let Some(value) = self.coerce(value, &to) {
+                let assign = stmt(span, StmtKind::AssignLocal(idx, value));
+                let find = call_val(span, Ty::Bool, Call::Find(map, Box::new(key), found));
+                return self.then_also(find, found, assign);
+            }
+        }
+        if !merged || to != ty {
             let (from, to) = (self.spell(&ty), self.spell(&to));
             self.error(
                 codes::TYPE_MISMATCH,
@@ -518,8 +527,45 @@ impl Lowerer<'_, '_> {
             );
             return Val::unknown(span);
         }
-        let map = self.map_number(&name);
         call_val(span, Ty::Bool, Call::Find(map, Box::new(key), idx))
+    }
+
+    /// A variable that the script cannot name.
+    fn hidden_local(&mut self, name: &str, span: Span, ty: Ty) -> LocalIdx {
+        let idx = self.locals.declare(name, span);
+        let local = self.locals.get_mut(idx);
+        local.state.ty = Some(ty);
+        local.used = true;
+        local.assigned = true;
+        local.n_assignments += 1;
+        idx
+    }
+
+    /// A condition, and a statement that is done where it holds. `found` is a variable that the
+    /// condition may set.
+    fn then_also(&mut self, cond: Val, found: LocalIdx, also: Stmt) -> Val {
+        let span = cond.span();
+        let holds = self.hidden_local(" holds", span, Ty::Bool);
+        let whether = || Expr {
+            ty: Ty::Bool,
+            span,
+            kind: ExprKind::Local(holds),
+        };
+        let stmts = vec![
+            stmt(span, StmtKind::Declare(found)),
+            stmt(span, StmtKind::Declare(holds)),
+            stmt(span, StmtKind::AssignLocal(holds, cond.expr)),
+            stmt(
+                span,
+                StmtKind::If {
+                    cond: whether(),
+                    then: vec![also],
+                    otherwise: Vec::new(),
+                },
+            ),
+        ];
+        let block = ExprKind::Block(stmts, Box::new(whether()));
+        Val::new(Ty::Bool, span, block)
     }
 
     fn stack_len(&mut self, span: Span, call: &node::Call) -> Val {

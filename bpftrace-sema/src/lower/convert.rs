@@ -243,7 +243,8 @@ impl Lowerer<'_, '_> {
         let all = from
             .iter()
             .zip(to.iter())
-            .all(|(from, to)| crate::join::join(from, to, table).as_ref() == Some(to));
+            // Records keep the order of the first one.
+            .all(|(from, to)| crate::join::join(to, from, table).as_ref() == Some(to));
         all.then(|| self.cast_to(expr, ty.clone(), CastKind::Elements))
     }
 
