@@ -93,7 +93,11 @@ impl KernelFiles for HostTypes {
     }
 
     fn program(&self, path: &str) -> Option<DebugInfo> {
-        let found = LinuxHost::new().executables(path, self.pid).ok()?;
+        let host = LinuxHost::new();
+        let found = match (path, self.pid) {
+            ("", pid) => host.mapped_files(pid?).ok()?,
+            _ => host.executables(path, self.pid).ok()?,
+        };
         DebugInfo::open(found.first()?, &self.debug_dirs, &ProgramFiles)
     }
 }

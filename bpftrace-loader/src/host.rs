@@ -9,6 +9,7 @@ use bpftrace_meta::{Feature, ProgramKind, UserBuild};
 
 pub(crate) mod elf;
 mod linux;
+pub(crate) mod zip;
 
 #[cfg(test)]
 pub(crate) mod fake;

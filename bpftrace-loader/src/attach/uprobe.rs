@@ -4,6 +4,7 @@ use super::kprobe::ProbeDevice;
 use super::{AttachError, Attaching, perf};
 use crate::bind::{Place, Target};
 use crate::ffi::{Link, PerfSpec, UprobeMulti};
+use crate::host::zip;
 
 pub(super) fn attach(
     attaching: &Attaching<'_>,
@@ -17,7 +18,7 @@ pub(super) fn attach(
     let spec = PerfSpec::Uprobe {
         kind: device.kind,
         config: device.config(ret),
-        path: path.to_string_lossy().into_owned(),
+        path: zip::file_of(path).to_string_lossy().into_owned(),
         offset,
         ref_ctr_offset: semaphore,
     };
@@ -45,7 +46,7 @@ pub(super) fn attach_multi(
             usdt,
         } = &target.place
         {
-            places.path.clone_from(path);
+            places.path = zip::file_of(path);
             places.ret = *ret;
             places.offsets.push(*offset);
             let semaphore = usdt.as_ref().map_or(0, |site| site.semaphore);

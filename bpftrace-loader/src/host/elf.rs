@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
+use super::zip;
 use bpftrace_debuginfo::{Files, demangle, separate_symbols};
 use bpftrace_meta::wildcard_match;
 use goblin::elf::program_header::PT_LOAD;
@@ -67,6 +68,17 @@ impl ElfFile {
     /// Reads a file, and the file that its symbol table was moved to; `None` when it is not an ELF
     /// executable or shared object.
     pub fn read(path: &Path, files: &dyn Files) -> io::Result<Option<Self>> {
+        if let Some((archive, member)) = zip::split(path) {
+            let bytes = std::fs::read(archive)?;
+            let Some((start, size)) = zip::find(&bytes, &member) else {
+                return Ok(None);
+            };
+            let mut file = Self::parse(&bytes[start..start + size]);
+            for segment in file.iter_mut().flat_map(|file| &mut file.segments) {
+                segment.offset += start as u64;
+            }
+            return Ok(file);
+        }
         let bytes = std::fs::read(path)?;
         let Some(mut file) = Self::parse(&bytes) else {
             return Ok(None);

@@ -401,13 +401,17 @@ impl Expander<'_> {
                     .to_owned(),
             );
         };
-        let Some(path) = path.filter(|path| !path.is_empty() && !is_pattern(path)) else {
+        let written = path.unwrap_or_default();
+        let known = self.types.program(written);
+        let Some(path) =
+            Some(written).filter(|path| !is_pattern(path) && (!path.is_empty() || known.is_some()))
+        else {
             return wrong(
                 "'args' builtin is only supported for probes that name one executable or library."
                     .to_owned(),
             );
         };
-        let Some(program) = self.types.program(path) else {
+        let Some(program) = known else {
             return wrong(format!("no debuginfo found for {path}"));
         };
         let functions = if is_pattern(name) || language.is_some() {
@@ -417,10 +421,11 @@ impl Expander<'_> {
             let known = self.types.program_params(program, name).is_some();
             known.then(|| name.clone()).into_iter().collect()
         };
+        let point_path = Some(path.to_owned()).filter(|path| !path.is_empty());
         let targets = functions.into_iter().map(|function| {
             let target = ProbeTarget::Uprobe {
                 ret: false,
-                path: Some(path.to_owned()),
+                path: point_path.clone(),
                 place: UprobePlace::Function {
                     name: function.clone(),
                     language: language.clone(),
@@ -473,9 +478,10 @@ impl Expander<'_> {
 /// The one file that a `uprobe` or `uretprobe` is in.
 fn program_path(target: &ProbeTarget) -> Option<String> {
     match target {
-        ProbeTarget::Uprobe {
-            path: Some(path), ..
-        } if !path.is_empty() && !is_pattern(path) => Some(path.clone()),
+        // Without a path it is the executable of the process.
+        ProbeTarget::Uprobe { path, .. } => {
+            Some(path.clone().unwrap_or_default()).filter(|path| !is_pattern(path))
+        }
         _ => None,
     }
 }

@@ -212,7 +212,8 @@ pub trait TypeSource {
     /// Names of structs, unions and enums that match a pattern (`struct x*`), sorted, for listing.
     fn find_type_names(&self, keyword: &str, pattern: &str) -> Vec<String>;
 
-    /// The executable or library that a path in an attach point stands for, as the object of its types
+    /// The executable or library that a path in an attach point stands for (empty: the executable of the
+    /// process that is traced), as the object of its types
     /// ([`FIRST_PROGRAM`] and up); `None` without debug information.
     fn program(&self, _path: &str) -> Option<u32> {
         None

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bpftrace_meta::wildcard_match;
 
+use crate::host::zip;
+
 /// Where libraries are, beside what the linker's cache says.
 const LIBRARY_DIRECTORIES: [&str; 6] = [
     "/lib/x86_64-linux-gnu",
@@ -69,7 +71,7 @@ fn below(root: Option<&Path>, path: &Path) -> PathBuf {
 }
 
 fn is_usable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.is_file())
+    fs::metadata(zip::file_of(path)).is_ok_and(|file| file.is_file())
 }
 
 /// `libc`, `libc.so`, `libc.so.6`: through the usual directories. The file whose name is the

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use iced_x86::{Decoder, DecoderOptions};
 
+use crate::host::zip;
+
 /// Functions are not larger.
 const MAX_OFFSET: u64 = 1 << 24;
 
@@ -18,7 +20,7 @@ pub(super) fn starts_at(path: &Path, function: u64, offset: u64) -> io::Result<O
         return Ok(None);
     }
     let mut code = vec![0; offset as usize + MAX_LENGTH];
-    let file = File::open(path)?;
+    let file = File::open(zip::file_of(path))?;
     let mut n = 0;
     while n < code.len() {
         match file.read_at(&mut code[n..], function + n as u64)? {
