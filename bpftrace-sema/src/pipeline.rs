@@ -118,6 +118,7 @@ fn analyze_without(
         &probes, &macros, types, &settings, options, impossible, &mut diags,
     );
     let n_probes = units.len();
+    let has_all_probes = !has_errors(&diags);
     units.extend(script.items.iter().filter_map(|item| match item {
         Item::Subprog(function) => Some(units::Unit::of_function(function)),
         _ => None,
@@ -141,7 +142,10 @@ fn analyze_without(
     read_signatures(&mut session, &units, &mut diags);
     decls::declare_maps(script, &mut session.maps, &mut diags);
     let (bodies, layouts) = infer(&mut session, &units, &mut diags, wrong);
-    decls::check_maps(&session.maps, &mut diags);
+    // A probe that is missing may be what gives a map its type.
+    if has_all_probes {
+        decls::check_maps(&session.maps, &mut diags);
+    }
 
     for diag in &mut diags {
         point_outside_library(diag, &session.expansions, sources);
