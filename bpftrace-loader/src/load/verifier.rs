@@ -90,6 +90,8 @@ fn is_trace(text: &str) -> bool {
     number_then_colon
         || registers
         || text.starts_with("from ")
+        || text.starts_with("cur state:")
+        || text.starts_with("old state:")
         || text.starts_with("mark_precise")
         || text.starts_with("func#")
         || text.starts_with("Func#")
@@ -183,6 +185,15 @@ mod tests {
         assert_eq!(complaint(log).unwrap().refused_helper(), None);
         let log = "1: (85) call bpf_d_path#147\nR1 type=scalar expected=ptr_\n";
         assert_eq!(complaint(log).unwrap().refused_helper(), None);
+    }
+
+    // F226
+    #[test]
+    fn what_an_endless_loop_is_in_is_no_reason() {
+        let log = "0: (05) goto pc-1\ninfinite loop detected at insn 0\n\
+                   cur state: R1=ctx() R10=fp0\nold state: R1=ctx() R10=fp0\nprocessed 9 insns\n";
+        let complaint = complaint(log).unwrap();
+        assert_eq!(complaint.reason, "infinite loop detected at insn 0");
     }
 
     #[test]

@@ -48,7 +48,11 @@ pub(crate) fn run(task: &CaseTask, folder: &Path) -> Result<Outcome> {
     }
     fs::create_dir_all(folder)?;
     for (name, text) in &task.files {
-        fs::write(folder.join(name), text).with_context(|| format!("file {name}"))?;
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, text).with_context(|| format!("file {name}"))?;
     }
     if task.ordinary_user {
         std::os::unix::fs::chown(folder, Some(ORDINARY_USER), Some(ORDINARY_USER))?;
