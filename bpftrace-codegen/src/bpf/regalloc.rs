@@ -9,9 +9,6 @@ use super::BackendError;
 use super::regs::{Reg, call_clobbers, machine_env};
 use super::vcode::{Addr, Base, VCode, VInsn, VSrc};
 
-/// Above this many instructions the faster of the two allocators is used.
-const MAX_INSNS_FOR_ION: usize = 100_000;
-
 /// Operands of all instructions, in the order in which emission reads the allocations.
 struct AllocView<'a> {
     vcode: &'a VCode,
@@ -292,11 +289,8 @@ impl Allocation {
 pub(super) fn allocate(vcode: &VCode, verify: bool) -> Result<Allocation, BackendError> {
     let view = AllocView::new(vcode)?;
     let env = machine_env();
-    let algorithm = if view.num_insts() > MAX_INSNS_FOR_ION {
-        Algorithm::Fastalloc
-    } else {
-        Algorithm::Ion
-    };
+    // The faster one keeps values on the stack that there is no room for.
+    let algorithm = Algorithm::Ion;
     let options = RegallocOptions {
         verbose_log: false,
         validate_ssa: verify,

@@ -1,0 +1,98 @@
+//! Large scripts: thousands of statements in one probe are compiled, from the text to the artifact, in
+//! time in proportion to their number.
+
+#[path = "../../bpftrace-sema/tests/support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use bpftrace_ast::source::SourceMap;
+use bpftrace_codegen::{CodegenOptions, DumpStages, ScriptInfo, compile};
+use bpftrace_sema::{NoTexts, SemaOptions, analyze};
+
+const FEW: usize = 1250;
+const MANY: usize = 4 * FEW;
+/// What four times as many statements may cost more than four times the time: caches, allocations. If the
+/// time went with the square, it would be 4.
+const SLACK: f64 = 2.0;
+/// Measurements are repeated when the machine did something else meanwhile.
+const TRIES: usize = 4;
+
+/// Compiles a probe of `n` statements; gives how long that took.
+fn time(n: usize, statement: impl Fn(usize) -> String) -> Duration {
+    let body: Vec<String> = (0..n).map(statement).collect();
+    let script = format!("begin {{\n$v = (uint64)1;\n{}\n}}", body.join("\n"));
+    let start = Instant::now();
+    let mut sources = SourceMap::new();
+    let source = sources.add("t.bt", script);
+    let (tree, mistakes) = bpftrace_ast::parse(source, &sources);
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let (program, mistakes) = analyze(
+        &tree,
+        &mut sources,
+        &support::Fixture::new(),
+        &NoTexts,
+        &SemaOptions::safe(),
+    );
+    let Some(program) = program else {
+        panic!("{mistakes:?}");
+    };
+    let info = ScriptInfo {
+        name: "t.bt".to_owned(),
+        source,
+        compiler: "test".to_owned(),
+    };
+    let options = CodegenOptions {
+        optimize: true,
+        verify: false,
+        dump: DumpStages::default(),
+    };
+    let (artifact, _) = match compile(&program, &sources, &info, &options) {
+        Ok(compiled) => compiled,
+        Err(error) => panic!("{n} statements: {error}"),
+    };
+    assert!(!artifact.encode().is_empty());
+    start.elapsed()
+}
+
+fn is_linear(statement: impl Fn(usize) -> String) {
+    let (mut few, mut many) = (Duration::MAX, Duration::MAX);
+    for _ in 0..TRIES {
+        few = few.min(time(FEW, &statement));
+        many = many.min(time(MANY, &statement));
+        if many.as_secs_f64() <= few.as_secs_f64() * (MANY / FEW) as f64 * SLACK {
+            return;
+        }
+    }
+    panic!("{FEW} statements take {few:?}, {MANY} take {many:?}");
+}
+
+#[test]
+fn assignments_to_a_variable() {
+    is_linear(|n| format!("$v = $v * 3 + {n} * pid;"));
+}
+
+#[test]
+fn assignments_to_entries_of_a_map() {
+    is_linear(|n| format!("@a[{n}] = $v + {n};"));
+}
+
+#[test]
+fn assignments_of_texts_and_tuples() {
+    is_linear(|n| format!("$s{n} = \"text {n}\"; @t = ({n}, $s{n}, pid);"));
+}
+
+#[test]
+fn assignments_under_conditions() {
+    is_linear(|n| format!("if (pid == {n}) {{ $v = $v + {n}; }} else {{ @c = $v; }}"));
+}
+
+#[test]
+fn calls_of_printf() {
+    is_linear(|n| format!("printf(\"{n} %d\\n\", pid);"));
+}
+
+#[test]
+fn aggregations() {
+    is_linear(|n| format!("@k[pid, {n}] = count();"));
+}
