@@ -29,6 +29,9 @@ const RECORDS_PER_TURN: usize = 4096;
 /// Losses are told this often while there is no end of records.
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 
+/// For so long, records that were sent before a signal are handled after it.
+const AFTER_SIGNAL: Duration = Duration::from_millis(500);
+
 /// Bytes of the hash of a key, which is the key of a [`MapRole::Keys`] map.
 const HASH_SIZE: usize = 16;
 
@@ -189,6 +192,8 @@ fn turn(
                     unwatch(address);
                     return Flow::Continue;
                 }
+                // Signals first: a turn of commands may take minutes.
+                Ok(Action::Waited) => Ok(None),
                 Ok(Action::Exit(code)) => Ok(Some(End::Asked(code as u8))),
                 Ok(Action::OutputClosed) => Ok(Some(End::OutputClosed)),
                 Err(e) => written(Err(e)),
@@ -228,6 +233,22 @@ impl Events<'_> {
             let (more, end) = self.turn(unwatch)?;
             if end.is_some() || !more {
                 return Ok(end);
+            }
+        }
+    }
+
+    /// Handles the records there are, and forgets the rest when that takes too long: commands of the
+    /// script may cause more of them than they take away.
+    fn drain_after_signal(&mut self) -> Result<Option<End>, LoadError> {
+        let started = Instant::now();
+        loop {
+            let (more, end) = self.turn(&mut |_| {})?;
+            if end.is_some() || !more {
+                return Ok(end);
+            }
+            if started.elapsed() >= AFTER_SIGNAL {
+                self.discard()?;
+                return Ok(None);
             }
         }
     }
@@ -576,7 +597,7 @@ fn finish(
         }
         End::Signal => {
             *traced = Traced::All;
-            if let Some(End::Asked(asked)) = events.drain(&mut |_| {})? {
+            if let Some(End::Asked(asked)) = events.drain_after_signal()? {
                 code = asked;
                 events.discard()?;
             }

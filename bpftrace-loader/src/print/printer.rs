@@ -51,6 +51,8 @@ pub struct PrinterOptions {
 pub enum Action {
     /// Go on.
     Continue,
+    /// Go on; the record took its time, for it ran a command.
+    Waited,
     /// End the session; the exit status is this code modulo 256.
     Exit(i64),
     /// Detach the watchpoint at this address.
@@ -270,6 +272,7 @@ impl Printer {
                         sink.error(&format!("failed to run a shell ({})", reason(&error)))?;
                     }
                 }
+                return Ok(Action::Waited);
             }
             Kind::Cat(format) => {
                 format.write(record, &mut self.decoder, text);
