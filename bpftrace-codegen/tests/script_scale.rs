@@ -12,9 +12,9 @@ use bpftrace_sema::{NoTexts, SemaOptions, analyze};
 
 const FEW: usize = 1250;
 const MANY: usize = 4 * FEW;
-/// What four times as many statements may cost more than four times the time: caches, allocations. If the
-/// time went with the square, it would be 4.
-const SLACK: f64 = 2.0;
+/// What four times as many statements may cost more than four times the time: caches, allocations, and what
+/// else the machine does meanwhile. If the time went with the square, it would be 4.
+const SLACK: f64 = 3.0;
 /// Measurements are repeated when the machine did something else meanwhile.
 const TRIES: usize = 4;
 

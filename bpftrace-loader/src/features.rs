@@ -30,6 +30,7 @@ pub const FEATURES: &[(Feature, &str)] = &[
     (Feature::SocketCookie, "socket_cookie"),
     (Feature::LargeMapKeys, "large_map_keys"),
     (Feature::TaskPtRegs, "task_pt_regs"),
+    (Feature::SessionContext, "session_context"),
 ];
 
 /// The name of a feature.

@@ -56,6 +56,8 @@ pub enum Feature {
     LargeMapKeys,
     /// `bpf_task_pt_regs`, 5.15.
     TaskPtRegs,
+    /// Kernel functions about sessions (`bpf_session_is_return`) take the context, 7.0.
+    SessionContext,
 }
 
 impl Feature {
@@ -82,6 +84,7 @@ impl Feature {
             Self::TaskFromPid => (6, 2),
             Self::SocketCookie => (5, 12),
             Self::LargeMapKeys => (5, 11),
+            Self::SessionContext => (7, 0),
         }
     }
 }

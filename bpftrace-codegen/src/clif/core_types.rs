@@ -120,6 +120,11 @@ impl<'p> CoreTypes<'p> {
         self.simple(Simple::Bool)
     }
 
+    /// `void *`.
+    pub(super) fn pointer(&mut self) -> TypeRef {
+        self.simple(Simple::Ptr)
+    }
+
     /// A pointer with what it points to, as functions of the kernel are compared by; the type of a value
     /// that is a pointer to a struct.
     pub(super) fn pointer_to(&mut self, pointer: &Ty) -> TypeRef {

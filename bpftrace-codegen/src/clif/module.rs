@@ -597,6 +597,13 @@ impl<'p> Module<'p> {
         self.kfunc("bpf_session_is_return", &[], ret)
     }
 
+    /// `bool bpf_session_is_return(void *ctx)`, as it is from 7.0 on. libbpf looks for the name without
+    /// what follows three underscores.
+    pub(super) fn session_is_return_with_context(&mut self) -> u32 {
+        let (ret, ctx) = (self.core.boolean(), self.core.pointer());
+        self.kfunc("bpf_session_is_return___context", &[("ctx", ctx)], ret)
+    }
+
     // The manifest.
 
     /// The number of an event. The same call in the script has one number however often it is compiled.

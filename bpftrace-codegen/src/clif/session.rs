@@ -75,8 +75,20 @@ pub(super) fn lower<'p>(
 
 impl FnCx<'_, '_> {
     fn session(&mut self, on_entry: u32, on_return: u32) -> R<()> {
-        let question = self.m.session_is_return();
-        let answer = self.call_kfunc(question, &[]);
+        let takes_context = self.feature(Feature::SessionContext)?;
+        let answer = self.choose(
+            takes_context,
+            types::I64,
+            |cx| {
+                let question = cx.m.session_is_return_with_context();
+                let ctx = cx.ctx();
+                Ok(cx.call_kfunc(question, &[ctx]))
+            },
+            |cx| {
+                let question = cx.m.session_is_return();
+                Ok(cx.call_kfunc(question, &[]))
+            },
+        )?;
         let answer = self.b.ins().ireduce(types::I8, answer);
         let is_return = self.cmp_imm(IntCC::NotEqual, answer, 0);
         self.choose(

@@ -15,6 +15,9 @@ pub(super) struct Complaint {
 
 /// Finds the complaint in a log; `None` when there is nothing in it.
 pub(super) fn complaint(log: &str) -> Option<Complaint> {
+    if let Some(found) = report(log) {
+        return Some(found);
+    }
     let mut reason: Option<&str> = None;
     let mut source: Option<&str> = None;
     let mut helper = None;
@@ -50,6 +53,35 @@ pub(super) fn complaint(log: &str) -> Option<Complaint> {
         helper: helper.map(str::to_owned),
         at,
     })
+}
+
+/// Reads the report that kernels write from 7.3 on about some mistakes, with a heading over each part and what
+/// is meant in lines that begin with `>>>`.
+fn report(log: &str) -> Option<Complaint> {
+    let (_, report) = log.rsplit_once("\nReason:\n")?;
+    let mut lines = report.lines().map(str::trim);
+    let reason: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let mut complaint = Complaint {
+        reason: reason.join(" "),
+        line: None,
+        helper: None,
+        at: None,
+    };
+    for line in lines {
+        if let Some((_, call)) = line.strip_prefix(">>>").and_then(|it| it.split_once(" | ")) {
+            match called(call) {
+                Some(name) => complaint.helper = Some(name.to_owned()),
+                None => drop(complaint.line.get_or_insert_with(|| call.trim().to_owned())),
+            }
+        } else if let Some((_, place)) = line.split_once(" @ ") {
+            // File, line and column.
+            let mut parts = place.rsplitn(3, ':').skip(1);
+            if let (Some(number), Some(file)) = (parts.next(), parts.next()) {
+                complaint.at = number.parse().ok().map(|number| (file.to_owned(), number));
+            }
+        }
+    }
+    (!complaint.reason.is_empty()).then_some(complaint)
 }
 
 /// Statistics behind the complaint.
@@ -119,7 +151,8 @@ impl Complaint {
             || self
                 .reason
                 .contains("program of this type cannot use helper")
-            || self.reason.starts_with("unknown func ");
+            || self.reason.starts_with("unknown func ")
+            || (self.reason.starts_with("The helper ") && self.reason.contains(" is not allowed"));
         self.helper.as_deref().filter(|_| refused)
     }
 
@@ -185,6 +218,28 @@ mod tests {
         assert_eq!(complaint(log).unwrap().refused_helper(), None);
         let log = "1: (85) call bpf_d_path#147\nR1 type=scalar expected=ptr_\n";
         assert_eq!(complaint(log).unwrap().refused_helper(), None);
+    }
+
+    // F226
+    #[test]
+    fn reads_reports_with_headings() {
+        let log = "0: (85) call bpf_d_path#147\n\nReason:\n  The helper bpf_d_path#147 is not allowed: \
+                   policy rejected this\n  program.\n\nAt:\n  fentry_vfs_read_1 @ stdin:1:25\n  Source \
+                   context:\n\n  >>> 1 | fentry:vfs_read { print(path(args.file.f_path)); }\n        | ^-- \
+                   error: policy\n  Instruction context:\n      38 | (b7) r3 = 1024\n  >>> 39 | (85) call \
+                   bpf_d_path#147\n\nSuggestion:\n  Use the helper elsewhere.\n\nprocessed 19 insns\n";
+        let found = complaint(log).unwrap();
+        assert_eq!(
+            found,
+            Complaint {
+                reason: "The helper bpf_d_path#147 is not allowed: policy rejected this program."
+                    .into(),
+                line: Some("fentry:vfs_read { print(path(args.file.f_path)); }".into()),
+                helper: Some("bpf_d_path".into()),
+                at: Some(("stdin".into(), 1)),
+            }
+        );
+        assert_eq!(found.refused_helper(), Some("bpf_d_path"));
     }
 
     // F226

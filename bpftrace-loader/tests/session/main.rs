@@ -142,7 +142,7 @@ fn the_verifiers_answer_quotes_the_script() {
     let text = error.to_string();
     assert!(
         text.contains(
-            "ERROR: Error loading BPF program for begin_1. Error code: -13 (Permission denied). Use -v \
+            "ERROR: Error loading BPF program for probe_0. Error code: -13 (Permission denied). Use -v \
              for full kernel error log."
         ) && text.contains("stdin:1:")
             && text.contains("begin { misbehave() }")

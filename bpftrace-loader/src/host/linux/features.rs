@@ -53,6 +53,12 @@ pub(super) fn probe(feature: Feature, host: &LinuxHost) -> bool {
         Feature::Jiffies64 => helper(ProgramType::RawTracepoint, sys::BPF_FUNC_jiffies64),
         Feature::SocketCookie => helper_in_fentry_exists(host, sys::BPF_FUNC_get_socket_cookie),
         Feature::TaskPtRegs => helper(ProgramType::RawTracepoint, sys::BPF_FUNC_task_pt_regs),
+        Feature::SessionContext => {
+            let path = host.env("BPFTRACE_BTF");
+            host.btf
+                .n_parameters(path.as_deref().map(Path::new), "bpf_session_is_return")
+                .is_some_and(|n| n > 0)
+        }
         Feature::LargeMapKeys => ffi::hash_map_takes_keys_of(MAX_OLD_KEY + 8),
     }
 }

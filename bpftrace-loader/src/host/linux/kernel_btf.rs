@@ -20,6 +20,17 @@ struct Loaded {
 }
 
 impl KernelBtf {
+    /// How many parameters a function of the kernel proper has; `None` if there is none of this name.
+    pub(super) fn n_parameters(&self, path: Option<&Path>, function: &str) -> Option<usize> {
+        let mut loaded = self.0.borrow_mut();
+        let kernel = match &mut loaded.kernel {
+            Some(kernel) => kernel,
+            none => none.insert(Btf::kernel(path).ok()?),
+        };
+        let id = kernel.find(BtfKind::Function, function)?;
+        Some(kernel.prototype(id)?.0.len())
+    }
+
     pub(super) fn entries(
         &self,
         path: Option<&Path>,
