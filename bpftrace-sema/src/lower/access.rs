@@ -452,7 +452,9 @@ impl Lowerer<'_, '_> {
             );
             return Val::unknown(span);
         }
+        // What has no elements is a flexible array, whose size nobody knows.
         if let (Some(at), Some(n)) = (literal, count)
+            && n > 0
             && at >= i128::from(n)
         {
             return self.out_of_bounds(span, at, n);
