@@ -24,7 +24,7 @@ use anyhow::{Context, Result};
 
 use crate::guest::kernel::Kernel;
 use crate::guest::machine::Guest;
-use crate::guest::protocol::{Outcome, Report, Task};
+use crate::guest::protocol::{Report, Task};
 use crate::guest::rootfs::GuestFile;
 use crate::workspace::Workspace;
 use case::Mode;
@@ -90,8 +90,11 @@ pub(crate) fn run(workspace: &Workspace, bpftrace: &Path, selection: &Selection)
 /// case brings about itself comes again.
 const TRIES: u32 = 2;
 
-/// Runs all steps for one kernel, in as many guests as it takes: when a guest dies or hangs, another
-/// one tries the case under way again, and takes up the rest.
+/// How many cases that failed are tried once more for each kernel, in a guest of their own. Some cases depend
+/// on what an emulated machine does at the same time; when more fail than these, it is not that.
+const MOST_AGAIN: usize = 8;
+
+/// Runs all steps for one kernel. A case that fails is tried once more, and the report says so.
 fn run_on(kernel: Kernel, plan: &Plan<'_>, files: &[GuestFile], results: &Results) -> Result<()> {
     let mut steps: VecDeque<&Step<'_>> = VecDeque::new();
     for step in plan.steps.iter().filter(|step| step.kernel == kernel) {
@@ -100,6 +103,38 @@ fn run_on(kernel: Kernel, plan: &Plan<'_>, files: &[GuestFile], results: &Result
             None => steps.push_back(step),
         }
     }
+    let mut again = Vec::new();
+    run_steps(kernel, steps, files, results, &mut |step, why, took| {
+        if again.len() < MOST_AGAIN {
+            results.again(step, why);
+            again.push(step);
+        } else {
+            results.add(step, Status::Fail, why, took);
+        }
+    })?;
+    run_steps(
+        kernel,
+        again.into(),
+        files,
+        results,
+        &mut |step, why, took| {
+            results.add(step, Status::Fail, why, took);
+        },
+    )
+}
+
+/// Told of a case that failed: why, and how many milliseconds it took.
+type Failed<'f, 'p> = dyn FnMut(&'p Step<'p>, &str, u64) + 'f;
+
+/// Runs steps in as many guests as it takes: when a guest dies or hangs, another one tries the case under way
+/// again, and takes up the rest.
+fn run_steps<'p>(
+    kernel: Kernel,
+    mut steps: VecDeque<&'p Step<'p>>,
+    files: &[GuestFile],
+    results: &Results,
+    failed: &mut Failed<'_, 'p>,
+) -> Result<()> {
     let mut tries = 0;
     while !steps.is_empty() {
         let before = steps.len();
@@ -107,8 +142,8 @@ fn run_on(kernel: Kernel, plan: &Plan<'_>, files: &[GuestFile], results: &Result
             .iter()
             .map(|step| Task::Case(Box::new(step.task.clone())))
             .collect();
-        let End::Died { why, started } = run_guest(kernel, &job, files, &mut steps, results)?
-        else {
+        let end = run_guest(kernel, &job, files, &mut steps, results, failed)?;
+        let End::Died { why, started } = end else {
             break;
         };
         tries = if steps.len() < before { 1 } else { tries + 1 };
@@ -139,12 +174,13 @@ enum End {
     Died { why: String, started: bool },
 }
 
-fn run_guest(
+fn run_guest<'p>(
     kernel: Kernel,
     job: &[Task],
     files: &[GuestFile],
-    steps: &mut VecDeque<&Step<'_>>,
+    steps: &mut VecDeque<&'p Step<'p>>,
     results: &Results,
+    failed: &mut Failed<'_, 'p>,
 ) -> Result<End> {
     let mut guest = Guest::boot(kernel, job, files)?;
     let mut started = false;
@@ -153,7 +189,10 @@ fn run_guest(
             Ok((Report::Started { .. }, _)) => started = true,
             Ok((Report::Outcome(outcome), _)) => {
                 if let Some(step) = steps.pop_front() {
-                    judge(step, &outcome, results);
+                    match expect::judge(step.case, &outcome) {
+                        Ok(()) => results.add(step, Status::Pass, "", outcome.took),
+                        Err(why) => failed(step, &why, outcome.took),
+                    }
                 }
             }
             Ok((Report::End, _)) => return Ok(End::Finished),
@@ -165,12 +204,5 @@ fn run_guest(
                 });
             }
         }
-    }
-}
-
-fn judge(step: &Step<'_>, outcome: &Outcome, results: &Results) {
-    match expect::judge(step.case, outcome) {
-        Ok(()) => results.add(step, Status::Pass, "", outcome.took),
-        Err(why) => results.add(step, Status::Fail, &why, outcome.took),
     }
 }

@@ -129,7 +129,7 @@ impl Results {
         });
     }
 
-    /// Says that a case is tried again, since its guest did not last.
+    /// Says that a case is tried again, since it failed or its guest did not last.
     pub(crate) fn again(&self, step: &Step<'_>, reason: &str) {
         let place = format!("{} {}", step.kernel, step.mode.name());
         println!(
