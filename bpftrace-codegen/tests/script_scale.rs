@@ -96,3 +96,13 @@ fn calls_of_printf() {
 fn aggregations() {
     is_linear(|n| format!("@k[pid, {n}] = count();"));
 }
+
+#[test]
+fn histograms() {
+    is_linear(|n| format!("@h = hist(pid + {n});"));
+}
+
+#[test]
+fn conditions_and_choices() {
+    is_linear(|n| format!("if (pid == {n} && tid > 1) {{ @c = pid > {n} ? 1 : 2; }}"));
+}

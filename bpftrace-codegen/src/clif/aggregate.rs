@@ -14,6 +14,9 @@ use super::module::Shared;
 /// More CPUs than any kernel is built for: the verifier wants a bound.
 const MAX_CPUS: i64 = 8192;
 
+/// Searches for the bucket of a `hist` that are built in place; further ones call a subprogram.
+const HIST_BUCKETS_IN_PLACE: u32 = 16;
+
 impl FnCx<'_, '_> {
     /// `@m[key] = count()` and the like.
     pub(super) fn aggregate(
@@ -36,7 +39,7 @@ impl FnCx<'_, '_> {
         };
         match agg {
             AggKind::Hist { bits } => {
-                let bucket = self.hist_bucket(value, u32::from(*bits));
+                let bucket = self.hist_bucket(value, u32::from(*bits))?;
                 let one = self.i64(1);
                 self.bump(map, key, Some(bucket), one)
             }
@@ -397,9 +400,19 @@ impl FnCx<'_, '_> {
         Ok(())
     }
 
-    /// The bucket of `hist`: see the language reference for the numbering. A number is halved until it
-    /// has no more than `bits + 1` bits; the bucket follows from how often, and from what is left.
-    fn hist_bucket(&mut self, n: Value, bits: u32) -> Value {
+    /// The bucket of `hist`. The search for it is in place where a script has a few, which saves a call, and
+    /// in a subprogram where it has many: it is a lot of code.
+    fn hist_bucket(&mut self, n: Value, bits: u32) -> R<Value> {
+        if self.m.n_hist_buckets >= HIST_BUCKETS_IN_PLACE {
+            return self.call_shared(Shared::HistBucket { bits }, &[n]);
+        }
+        self.m.n_hist_buckets += 1;
+        Ok(self.hist_search(n, bits))
+    }
+
+    /// Searches the bucket of `hist`: see the language reference for the numbering. A number is halved until
+    /// it has no more than `bits + 1` bits; the bucket follows from how often, and from what is left.
+    pub(super) fn hist_search(&mut self, n: Value, bits: u32) -> Value {
         let (negative, natural, after) = (
             self.b.create_block(),
             self.b.create_block(),

@@ -155,6 +155,8 @@ pub(super) enum Shared {
     MergeMin { signed: bool },
     /// `(map, key) -> greatest value over all CPUs`.
     MergeMax { signed: bool },
+    /// `(number) -> bucket of hist`, for scripts with many of them.
+    HistBucket { bits: u32 },
     /// `(context, where an argument of a USDT probe is) -> argument`.
     UsdtArg,
     /// `(pid, most frames) -> number of frames` of the registers in the state of unwinding.
@@ -189,6 +191,8 @@ pub(crate) struct Module<'p> {
     events: Vec<EventMeta>,
     event_rows: BTreeMap<SourceRange, Vec<u32>>,
     shared: BTreeMap<Shared, u32>,
+    /// How often the search for a bucket of `hist` was built in place.
+    pub(super) n_hist_buckets: u32,
     externs: Vec<ExternDef>,
     spans: Vec<Span>,
     requirements: Vec<Requirement>,
@@ -232,6 +236,7 @@ impl<'p> Module<'p> {
             events: Vec::new(),
             event_rows: BTreeMap::new(),
             shared: BTreeMap::new(),
+            n_hist_buckets: 0,
             externs: Vec::new(),
             spans: Vec::new(),
             requirements: Vec::new(),

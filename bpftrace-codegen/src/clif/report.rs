@@ -188,19 +188,24 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::MergeMin { signed: true } => ("merge_min_signed", 2),
         Shared::MergeMax { signed: false } => ("merge_max", 2),
         Shared::MergeMax { signed: true } => ("merge_max_signed", 2),
+        Shared::HistBucket { .. } => ("hist_bucket", 1),
         Shared::UsdtArg => ("usdt_arg", 2),
         Shared::Unwind => ("unwind", 2),
         Shared::UnwindFrame => ("unwind_frame", 0),
     };
+    let name = match which {
+        Shared::HistBucket { bits } => format!("{name}_{bits}"),
+        _ => name.to_owned(),
+    };
     let spec = FunctionSpec {
         index,
-        name: name.to_owned(),
+        name: name.clone(),
         role: Role::Subprogram,
         n_params,
         span: some_span(m),
         has_span: false,
     };
-    let mut program = Program::without_script(name.to_owned());
+    let mut program = Program::without_script(name);
     build(m, &mut program, spec, |cx| match which {
         Shared::Report0 => cx.report_body(false),
         Shared::Report1 => cx.report_body(true),
@@ -210,6 +215,11 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::MergeAvg { signed } => cx.merge_avg_body(signed),
         Shared::MergeMin { signed } => cx.merge_extreme_body(signed, false),
         Shared::MergeMax { signed } => cx.merge_extreme_body(signed, true),
+        Shared::HistBucket { bits } => {
+            let bucket = cx.hist_search(cx.params[0], bits);
+            cx.b.ins().return_(&[bucket]);
+            Ok(())
+        }
         Shared::UsdtArg => cx.usdt_arg_body(),
         Shared::Unwind => cx.unwind_body(),
         Shared::UnwindFrame => cx.unwind_frame_body(),
