@@ -33,7 +33,7 @@ pub(crate) use prog::{
     Insn, LoadFailure, LoadRequest, Program, ProgramType, attach_type, helper_exists, load_program,
     open_program, program_functions,
 };
-pub(crate) use ring::{Flow, RingBuffer};
+pub(crate) use ring::{Flow, RingBuffer, Wake};
 pub(crate) use sys::{
     Epoll, PidFd, SignalPipe, cgroup_id, clock_nanoseconds, is_root, kernel_release,
     mount_detached, page_size, raise_nofile_limit, reset_signal, unlimit_memlock,

@@ -15,7 +15,9 @@ use crate::attach::{self, Attached};
 use crate::bind::{Invocation, Place, Warning};
 use crate::cmd::Traced;
 use crate::error::LoadError;
-use crate::ffi::{Epoll, Flow, MapHandle, PacketBuffer, RingBuffer, SignalPipe, reset_signal};
+use crate::ffi::{
+    Epoll, Flow, MapHandle, PacketBuffer, RingBuffer, SignalPipe, Wake, reset_signal,
+};
 use crate::host::Host;
 use crate::load::Loaded;
 use crate::options::{Mode, RunOptions};
@@ -25,6 +27,13 @@ use crate::print::{
 
 /// Records taken before signals are looked at.
 const RECORDS_PER_TURN: usize = 4096;
+
+/// When records come more often than this, they are taken this often: each time that a program has to
+/// wake us costs it more than all the rest that it does.
+const PACE: Duration = Duration::from_millis(1);
+
+/// A turn that empties this part of the ring buffer is followed by the next one at once.
+const FLOOD: u64 = 8;
 
 /// Losses are told this often while there is no end of records.
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
@@ -114,9 +123,10 @@ struct Events<'a> {
     lost: Lost<'a>,
 }
 
-/// Counts records that found the ring buffer full.
+/// Counts records that found the ring buffer full, or that were forgotten in the end.
 struct Lost<'a> {
     map: Option<&'a MapHandle>,
+    forgotten: u64,
     reported: u64,
 }
 
@@ -136,10 +146,8 @@ enum End {
 impl Lost<'_> {
     /// The total so far, and how many of them are new.
     fn count(&mut self) -> io::Result<(u64, u64)> {
-        let Some(map) = self.map else {
-            return Ok((0, 0));
-        };
-        let total = Self::word(map, 0)?;
+        let unsent = self.map.map_or(Ok(0), |map| Self::word(map, 0))?;
+        let total = unsent + self.forgotten;
         let new = total.saturating_sub(self.reported);
         self.reported = total;
         Ok((total, new))
@@ -174,18 +182,31 @@ fn written(result: io::Result<()>) -> Result<Option<End>, LoadError> {
     }
 }
 
+/// What a turn has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// No record.
+    Nothing,
+    /// All records there were.
+    All,
+    /// Some; there may be more already.
+    Part,
+}
+
 /// Hands records to the printer until there are none; at most one turn of them.
 fn turn(
     (ring, maps, printer): (&mut Option<RingBuffer<'_>>, &mut Maps<'_>, &mut Printer),
+    wake: Wake,
     sink: &mut dyn Sink,
     unwatch: &mut dyn FnMut(u64),
-) -> Result<(bool, Option<End>), LoadError> {
+) -> Result<(Taken, Option<End>), LoadError> {
     let Some(ring) = ring else {
-        return Ok((false, None));
+        return Ok((Taken::Nothing, None));
     };
     let mut outcome: Result<Option<End>, LoadError> = Ok(None);
+    let before = ring.consumed();
     let taken = ring
-        .consume(RECORDS_PER_TURN, &mut |record| {
+        .consume(RECORDS_PER_TURN, wake, &mut |record| {
             outcome = match printer.handle(record, maps, sink) {
                 Ok(Action::Continue) => return Flow::Continue,
                 Ok(Action::Unwatch(address)) => {
@@ -201,15 +222,26 @@ fn turn(
             Flow::Stop
         })
         .map_err(|e| LoadError::io("Failed to read events", &e))?;
-    outcome.map(|end| (taken.is_none_or(|n| n >= RECORDS_PER_TURN), end))
+    let taken = match taken {
+        Some(0) => Taken::Nothing,
+        Some(n) if n < RECORDS_PER_TURN && ring.consumed() - before < ring.size() / FLOOD => {
+            Taken::All
+        }
+        _ => Taken::Part,
+    };
+    outcome.map(|end| (taken, end))
 }
 
 impl Events<'_> {
-    /// Handles records until there are none; at most one turn of them. Gives whether there may be
-    /// more, or the reason to end.
-    fn turn(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<(bool, Option<End>), LoadError> {
+    /// Handles records until there are none; at most one turn of them. Gives what there was, and the
+    /// reason to end.
+    fn turn(
+        &mut self,
+        wake: Wake,
+        unwatch: &mut dyn FnMut(u64),
+    ) -> Result<(Taken, Option<End>), LoadError> {
         let source = (&mut self.ring, &mut self.maps, &mut self.printer);
-        turn(source, self.sink, unwatch)
+        turn(source, wake, self.sink, unwatch)
     }
 
     /// As [`Self::drain`], with the output going elsewhere.
@@ -220,8 +252,8 @@ impl Events<'_> {
     ) -> Result<Option<End>, LoadError> {
         loop {
             let source = (&mut self.ring, &mut self.maps, &mut self.printer);
-            let (more, end) = turn(source, sink, unwatch)?;
-            if end.is_some() || !more {
+            let (taken, end) = turn(source, Wake::Yes, sink, unwatch)?;
+            if end.is_some() || taken != Taken::Part {
                 return Ok(end);
             }
         }
@@ -230,8 +262,8 @@ impl Events<'_> {
     /// Handles all records there are.
     fn drain(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<Option<End>, LoadError> {
         loop {
-            let (more, end) = self.turn(unwatch)?;
-            if end.is_some() || !more {
+            let (taken, end) = self.turn(Wake::Yes, unwatch)?;
+            if end.is_some() || taken != Taken::Part {
                 return Ok(end);
             }
         }
@@ -242,12 +274,12 @@ impl Events<'_> {
     fn drain_after_signal(&mut self) -> Result<Option<End>, LoadError> {
         let started = Instant::now();
         loop {
-            let (more, end) = self.turn(&mut |_| {})?;
-            if end.is_some() || !more {
+            let (taken, end) = self.turn(Wake::Yes, &mut |_| {})?;
+            if end.is_some() || taken != Taken::Part {
                 return Ok(end);
             }
             if started.elapsed() >= AFTER_SIGNAL {
-                self.discard()?;
+                self.lost.forgotten += self.discard()?;
                 return Ok(None);
             }
         }
@@ -291,21 +323,23 @@ impl Events<'_> {
     fn drain_present(&mut self, unwatch: &mut dyn FnMut(u64)) -> Result<Option<End>, LoadError> {
         let produced = self.ring.as_ref().map_or(0, RingBuffer::produced);
         loop {
-            let (more, end) = self.turn(unwatch)?;
+            let (taken, end) = self.turn(Wake::Yes, unwatch)?;
             let is_behind = |ring: &RingBuffer<'_>| ring.consumed() < produced;
-            if end.is_some() || !more || !self.ring.as_ref().is_some_and(is_behind) {
+            if end.is_some() || taken != Taken::Part || !self.ring.as_ref().is_some_and(is_behind) {
                 return Ok(end);
             }
         }
     }
 
-    /// Forgets all records there are.
-    fn discard(&mut self) -> Result<(), LoadError> {
-        if let Some(ring) = &mut self.ring {
-            ring.consume(usize::MAX >> 1, &mut |_| Flow::Continue)
-                .map_err(|e| LoadError::io("Failed to read events", &e))?;
-        }
-        Ok(())
+    /// Forgets all records there are, and gives their number.
+    fn discard(&mut self) -> Result<u64, LoadError> {
+        let Some(ring) = &mut self.ring else {
+            return Ok(0);
+        };
+        let taken = ring
+            .consume(usize::MAX, Wake::Yes, &mut |_| Flow::Continue)
+            .map_err(|e| LoadError::io("Failed to read events", &e))?;
+        Ok(taken.unwrap_or(0) as u64)
     }
 
     /// Reports newly lost records, and lets the output be seen.
@@ -422,6 +456,7 @@ pub(crate) fn run(
         sink,
         lost: Lost {
             map: map(|role| matches!(role, MapRole::LostEvents)),
+            forgotten: 0,
             reported: 0,
         },
     };
@@ -532,11 +567,13 @@ fn wait(
                 Place::Watchpoint { address: found, .. } if *found == address)
         });
     };
-    let mut more = true;
+    let mut taken = Taken::Part;
+    // Whether records come more often than we want to be woken.
+    let mut frequent = false;
     let mut settled = Instant::now();
     loop {
         // A flood of events may leave us no time to wait, but is seen and counted all the same.
-        if !more || settled.elapsed() >= SETTLE_EVERY {
+        if taken != Taken::Part || settled.elapsed() >= SETTLE_EVERY {
             if let Some(end) = events.settle()? {
                 return Ok(end);
             }
@@ -545,7 +582,19 @@ fn wait(
             }
             settled = Instant::now();
         }
-        let ready = epoll.wait(!more).map_err(failed)?;
+        let block = match taken {
+            Taken::Part => false,
+            Taken::All => !frequent,
+            Taken::Nothing => true,
+        };
+        if taken == Taken::All && frequent {
+            std::thread::sleep(PACE);
+        }
+        let since = Instant::now();
+        let ready = epoll.wait(block).map_err(failed)?;
+        if block {
+            frequent = since.elapsed() < PACE;
+        }
         // Signals first: a flood of events must not keep us from ending.
         if ready.contains(&SIGNAL) {
             while let Some(signal) = signals.take() {
@@ -564,11 +613,12 @@ fn wait(
         if ready.contains(&TRACED) {
             return Ok(events.drain_present(&mut unwatch)?.unwrap_or(End::Done));
         }
-        let (again, end) = events.turn(&mut unwatch)?;
+        let wake = if frequent { Wake::No } else { Wake::Yes };
+        let end;
+        (taken, end) = events.turn(wake, &mut unwatch)?;
         if let Some(end) = end {
             return Ok(end);
         }
-        more = again;
     }
 }
 

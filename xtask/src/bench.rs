@@ -274,7 +274,7 @@ fn storm_rows(folder: &Path, syscalls: &Path, subjects: &[Subject], n_runs: usiz
         for (subject, floods) in subjects.iter().zip(&mut floods) {
             match storm::flood(&subject.bpftrace, folder, syscalls) {
                 Ok(flood) => floods.push(flood),
-                Err(error) => eprintln!("xtask: storm.bt: {error:#}"),
+                Err(error) => eprintln!("xtask: storm.bt, {}: {error:#}", subject.bpftrace),
             }
         }
     }

@@ -26,6 +26,16 @@ pub(crate) enum Flow {
     Stop,
 }
 
+/// What programs have to do for the next record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Make the ring buffer readable, waking who waits for that.
+    Yes,
+    /// Nothing, if any record has been taken: the consumer comes back by itself, soon. Waking costs a
+    /// program more than all the rest that it does.
+    No,
+}
+
 /// The consumer's end of a BPF ring buffer.
 ///
 /// The kernel offers a file of pages: the consumer's position, the producer's position, and the data
@@ -147,6 +157,11 @@ impl<'a> RingBuffer<'a> {
         self.positions.producer().load(Ordering::Acquire)
     }
 
+    /// Bytes of the data.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Everything before this position has been taken.
     pub(crate) fn consumed(&self) -> u64 {
         self.consumed
@@ -157,22 +172,26 @@ impl<'a> RingBuffer<'a> {
     pub(crate) fn consume(
         &mut self,
         limit: usize,
+        wake: Wake,
         visit: &mut dyn FnMut(&[u8]) -> Flow,
     ) -> io::Result<Option<usize>> {
-        let result = self.consume_until(limit, visit);
-        self.tell();
+        let result = self.consume_until(limit, wake, visit);
+        if wake == Wake::Yes || !matches!(result, Ok(Some(_))) {
+            self.tell();
+        }
         result
     }
 
     fn consume_until(
         &mut self,
         limit: usize,
+        wake: Wake,
         visit: &mut dyn FnMut(&[u8]) -> Flow,
     ) -> io::Result<Option<usize>> {
         // The kernel is told of small steps only together: each one costs all CPUs a cache miss.
         let step = self.size / 16;
-        let mut told = self.consumed;
-        let mut produced = told;
+        let mut told = self.told();
+        let mut produced = self.consumed;
         let mut n = 0;
         while n < limit {
             let consumed = self.consumed;
@@ -186,6 +205,8 @@ impl<'a> RingBuffer<'a> {
             };
             let flow = match next {
                 Next::Nothing if told == consumed => break,
+                // Programs wake only a consumer that is known to have taken everything.
+                Next::Nothing if wake == Wake::No && n > 0 => break,
                 Next::Nothing => {
                     // A program wakes us for a record only if everything before it has been consumed
                     // when it is submitted. So tell how far we are, and look once more, in this
@@ -211,6 +232,11 @@ impl<'a> RingBuffer<'a> {
             }
         }
         Ok(Some(n))
+    }
+
+    /// Where the programs think that we are.
+    fn told(&self) -> u64 {
+        self.positions.consumer().load(Ordering::Relaxed)
     }
 
     /// Gives room back to the programs.
