@@ -44,7 +44,7 @@ pub(crate) struct Invocation<'a> {
 }
 
 impl Invocation<'_> {
-    /// The process that is traced, when it is one.
+    /// The process that probes are attached to, where they can be attached to one.
     pub(crate) fn traced_pid(&self) -> Option<i32> {
         self.options.pid.or(self.child)
     }

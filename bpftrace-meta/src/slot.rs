@@ -79,8 +79,8 @@ pub enum HostValue {
     },
     /// Id of a cgroup v2 directory.
     CgroupId(String),
-    /// `-p PID` or the pid of the `-c` child; 0 without either. Probe types that cannot be attached
-    /// to one process compare with it.
+    /// `-p PID`, or 0. Probe types that cannot be attached to one process compare with it. A `-c`
+    /// child is not meant: what it starts is to be seen as well.
     TargetPid,
     /// Pid of the `-c` child; 0 without one.
     ChildPid,

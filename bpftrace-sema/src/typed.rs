@@ -172,9 +172,9 @@ pub struct Probe {
     pub body: Body,
     /// Program returns this when the script does not say (1 for tracepoints, otherwise 0).
     pub default_return: i64,
-    /// Whether events of other processes are to be filtered out in the program when `-p` or `-c`
-    /// names one (`HostValue::TargetPid`; probes that cannot be attached to one process). The slot
-    /// is 0 without `-p`.
+    /// Whether events of other processes are to be filtered out in the program when `-p` names one
+    /// (`HostValue::TargetPid`; probes that cannot be attached to one process). The slot is 0 without
+    /// `-p`.
     pub pid_filter: Option<SlotIdx>,
     /// The executable or library that layouts of types come from: the code is for this build of it only.
     pub layout: Option<UserLayout>,

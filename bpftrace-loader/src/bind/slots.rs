@@ -98,7 +98,7 @@ fn value(
         HostValue::CgroupId(path) => host
             .cgroup_id(path)
             .map_err(|e| LoadError::io(format!("Failed to get the id of cgroup '{path}'"), &e))?,
-        HostValue::TargetPid => invocation.traced_pid().unwrap_or(0) as u64,
+        HostValue::TargetPid => invocation.options.pid.unwrap_or(0) as u64,
         HostValue::ChildPid => invocation.child.unwrap_or(0) as u64,
         HostValue::PidNamespaceDev | HostValue::PidNamespaceIno => {
             let namespace = host
