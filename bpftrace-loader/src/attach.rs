@@ -9,6 +9,7 @@ use bpftrace_meta::{MissingProbes, ProbeId};
 
 use crate::bind::{
     Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, no_attach_points, not_traceable,
+    unable_to_attach,
 };
 use crate::error::{LoadError, describe_errno};
 use crate::ffi::{Link, Program};
@@ -193,13 +194,7 @@ impl Failure<'_> {
             1 => self.target.name.clone(),
             n => format!("{} and {} more", self.target.name, n - 1),
         };
-        let unable = || {
-            LoadError::host(format!(
-                "Unable to attach probe: {name}. If this is expected, set the 'missing_probes' \
-                 config variable to 'warn'."
-            ))
-            .at(probe.place, &bound.manifest.source)
-        };
+        let unable = || unable_to_attach(&name).at(probe.place, &bound.manifest.source);
         let refused = |reason: String| unable().note(format!("Reason: {reason}"));
         let error = match &self.error {
             AttachError::Missing { text, function } => {

@@ -25,7 +25,7 @@ use bpftrace_meta::{
 
 pub(crate) use expand::not_traceable;
 pub(crate) use settings::Settings;
-pub(crate) use targets::{PROBE_REMOVED, no_attach_points};
+pub(crate) use targets::{PROBE_REMOVED, no_attach_points, unable_to_attach};
 pub(crate) use unwind::{UnwindTables, is_wanted as unwinds};
 pub(crate) use usdt::UsdtSite;
 
@@ -216,7 +216,7 @@ pub(crate) fn bind(
         host,
     )?;
     let (programs, attachments) = plan(&manifest, &targets, invocation, host)?;
-    check_limits(&settings, &attachments, &programs)?;
+    check_limits(&settings, &attachments)?;
 
     patches::apply(
         &manifest,
@@ -491,11 +491,7 @@ fn plan(
     Ok((programs, attachments))
 }
 
-fn check_limits(
-    settings: &Settings,
-    attachments: &[Attachment],
-    programs: &[ProgramPlan],
-) -> Result<(), LoadError> {
+fn check_limits(settings: &Settings, attachments: &[Attachment]) -> Result<(), LoadError> {
     let n_targets: usize = attachments.iter().map(|a| a.targets.len()).sum();
     let (n_targets, max_probes) = (n_targets as u64, settings.max_probes());
     if n_targets > max_probes {
@@ -506,16 +502,6 @@ fn check_limits(
         .hint(
             "You can increase the limit through the BPFTRACE_MAX_PROBES environment variable, but \
              BE CAREFUL since a high number of probes attached can cause your system to crash.",
-        ));
-    }
-    let (n_programs, max_programs) = (programs.len() as u64, settings.max_bpf_progs());
-    if n_programs > max_programs {
-        return Err(LoadError::usage(format!(
-            "Your program is trying to generate more than {n_programs} BPF programs, which exceeds \
-             the current limit of {max_programs}"
-        ))
-        .hint(
-            "You can increase the limit through the BPFTRACE_MAX_BPF_PROGS environment variable.",
         ));
     }
     Ok(())

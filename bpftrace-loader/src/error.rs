@@ -146,6 +146,18 @@ impl LoadError {
     }
 }
 
+impl LoadError {
+    /// The message with its reasons and what was added behind it, without a heading.
+    pub(crate) fn with_notes(&self) -> String {
+        let mut text = self.summary();
+        for note in &self.0.notes {
+            text.push('\n');
+            text.push_str(note.trim_end());
+        }
+        text
+    }
+}
+
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Quote { file, place, .. }) = &self.0.quote {

@@ -17,6 +17,8 @@ const PERF_TYPE_SOFTWARE: u32 = 1;
 pub(super) struct Expanded {
     /// Name and place of each target.
     pub(super) places: Vec<(String, Place)>,
+    /// What is there and can take no probe: the name that the target would have, and why.
+    pub(super) refused: Vec<(String, LoadError)>,
     /// Whether one link can serve them all.
     pub(super) shareable: bool,
     /// What to say when there are none.
@@ -27,6 +29,7 @@ impl Expanded {
     pub(super) fn one(name: String, place: Place) -> Self {
         Self {
             places: vec![(name, place)],
+            refused: Vec::new(),
             shareable: false,
             missing: String::new(),
         }
@@ -35,6 +38,7 @@ impl Expanded {
     pub(super) fn many(places: Vec<(String, Place)>, provider: &str, text: &str) -> Self {
         Self {
             places,
+            refused: Vec::new(),
             shareable: false,
             missing: format!("No matches for {provider} {text}."),
         }

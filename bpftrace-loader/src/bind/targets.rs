@@ -23,6 +23,14 @@ pub(crate) fn no_attach_points() -> LoadError {
     )
 }
 
+/// What is said of a target that cannot be attached to.
+pub(crate) fn unable_to_attach(name: &str) -> LoadError {
+    LoadError::host(format!(
+        "Unable to attach probe: {name}. If this is expected, set the 'missing_probes' config \
+         variable to 'warn'."
+    ))
+}
+
 /// A target that was found, and whether it came with others from one wildcard, so that they can
 /// share a link.
 pub(super) struct Found {
@@ -60,6 +68,8 @@ pub(super) fn find(
     let mut finder = Finder {
         manifest,
         policy: settings.missing_probes(),
+        max_programs: settings.max_bpf_progs(),
+        n_programs: 0,
         filter,
         invocation,
         params,
@@ -102,6 +112,10 @@ struct Alternatives {
 struct Finder<'f, 'p> {
     manifest: &'f Manifest,
     policy: MissingProbes,
+    max_programs: u64,
+    /// What counts against that: targets of patterns that one link cannot serve, and those whose program
+    /// asks which one fired. The kernel may need fewer programs; the limit is the same on all of them.
+    n_programs: u64,
     filter: Option<regex_lite::Regex>,
     invocation: &'f Invocation<'f>,
     params: &'f mut Params<'p>,
@@ -232,9 +246,27 @@ impl Finder<'_, '_> {
                 return (1, None);
             }
         }
-        let n_places = expanded.places.len();
-        if n_places == 0 && needed {
-            if expanded.missing.contains('*') {
+        let is_pattern = expanded.missing.contains('*');
+        if probe.uses_target_number || (is_pattern && !expanded.shareable) {
+            self.n_programs += expanded.places.len() as u64;
+            if self.n_programs > self.max_programs {
+                self.errors
+                    .push(self.too_many().at(probe.place, &self.manifest.source));
+                return (1, None);
+            }
+        }
+        let mut n_places = expanded.places.len();
+        let is_missing = n_places == 0 && expanded.refused.is_empty();
+        for (name, error) in expanded.refused {
+            let name = probe.name.clone().unwrap_or(name);
+            if !self.is_filtered_out(&name) {
+                // What is wrong has been said.
+                n_places += usize::from(self.policy == MissingProbes::Error);
+                self.refused(probe.place, &name, error);
+            }
+        }
+        if is_missing && needed {
+            if is_pattern {
                 return (0, Some(expanded.missing));
             }
             self.missing(probe.place, &expanded.missing);
@@ -242,10 +274,7 @@ impl Finder<'_, '_> {
         for (name, place) in expanded.places {
             let name = probe.name.clone().unwrap_or(name);
             let always = matches!(place, Place::Begin | Place::End | Place::Signal);
-            if let Some(filter) = &self.filter
-                && !always
-                && !filter.is_match(&name)
-            {
+            if !always && self.is_filtered_out(&name) {
                 continue;
             }
             self.found.push(Found {
@@ -258,6 +287,38 @@ impl Finder<'_, '_> {
             });
         }
         (n_places, None)
+    }
+
+    fn too_many(&self) -> LoadError {
+        LoadError::usage(format!(
+            "Your program is trying to generate more than {} BPF programs, which exceeds the current \
+             limit of {}",
+            self.n_programs, self.max_programs
+        ))
+        .hint("You can increase the limit through the BPFTRACE_MAX_BPF_PROGS environment variable.")
+    }
+
+    fn is_filtered_out(&self, name: &str) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_some_and(|filter| !filter.is_match(name))
+    }
+
+    fn refused(&mut self, place: SourceRange, name: &str, error: LoadError) {
+        match self.policy {
+            MissingProbes::Error => {
+                let unable = unable_to_attach(name).at(place, &self.manifest.source);
+                self.errors.push(error.and(unable));
+            }
+            MissingProbes::Warn => {
+                self.warnings.push(Warning {
+                    text: error.with_notes(),
+                    place: None,
+                });
+                let text = format!("Unable to attach probe: {name}. Skipping.");
+                self.warnings.push(Warning::at(place, text));
+            }
+            MissingProbes::Ignore => {}
+        }
     }
 
     fn missing(&mut self, place: SourceRange, text: &str) {

@@ -391,7 +391,11 @@ fn numbers_of_probes_are_limited() {
     );
     let host = kernel().with_env("BPFTRACE_MAX_BPF_PROGS", "2");
     let script = one_probe(ProgramKind::Kprobe, vec![kprobe(None, "vfs_*")]);
-    assert!(bound(script, &options(), &host).is_err());
+    let error = bound(script, &options(), &host).unwrap_err();
+    assert_eq!(
+        error.summary(),
+        "Your program is trying to generate more than 3 BPF programs, which exceeds the current limit of 2"
+    );
 }
 
 #[test]
@@ -711,7 +715,7 @@ fn elf(symbols: &[(&str, u64)]) -> ElfFile {
         .map(|(name, address)| ElfSymbol {
             name: (*name).into(),
             address: *address,
-            size: 16,
+            size: if *name == "empty" { 0 } else { 16 },
         })
         .collect();
     symbols.sort_by(|a, b| a.name.cmp(&b.name));
@@ -737,6 +741,7 @@ fn uprobes_go_to_offsets_in_the_file() {
             ("f_two", 0x401020),
             ("f_alias", 0x401020),
             ("_Z3addii", 0x401030),
+            ("empty", 0x401040),
         ]),
     );
     let run = |path: &str, place: UprobePlace| {
@@ -793,14 +798,76 @@ fn uprobes_go_to_offsets_in_the_file() {
             place("f_one", None, 3),
             "Could not add uprobe into middle of instruction: /bin/a:f_one+3",
         ),
+        (
+            place("empty", None, 0),
+            "Could not determine boundary for empty (symbol has size 0).",
+        ),
+        (
+            place("empty", None, 1),
+            "Offset outside the function bounds ('empty' size is 0)",
+        ),
         (place("g", None, 0), "No matches for uprobe /bin/a:g."),
     ] {
         assert_eq!(run("/bin/a", place).unwrap_err().summary(), message);
     }
+    // What a pattern matches is not looked at.
+    let pattern = run("/bin/a", place("empt*", None, 0)).unwrap();
+    assert_eq!(offsets(&pattern), [0x1040]);
     assert_eq!(
         run("/bin/none", place("f", None, 0)).unwrap_err().summary(),
         "uprobe target file '/bin/none' does not exist or is not executable"
     );
+}
+
+// F064, F086
+#[test]
+fn a_place_for_no_probe_is_skipped_where_probes_may_be_missing() {
+    let mut host = FakeHost::new().with_features(&[Feature::AttachCookie]);
+    host.files
+        .insert("/bin/a".into(), elf(&[("empty", 0x401040)]));
+    let script = || {
+        let place = UprobePlace::Function {
+            name: "empty".into(),
+            language: None,
+            offset: 0,
+        };
+        let uprobe = ProbeTarget::Uprobe {
+            ret: false,
+            path: Some("/bin/a".into()),
+            place,
+        };
+        one_probe(ProgramKind::Uprobe, vec![ProbeTarget::Begin, uprobe])
+    };
+    let error = bound(script(), &options(), &host).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "ERROR: Could not determine boundary for empty (symbol has size 0).\n\
+         Use --unsafe to force attachment. WARNING: This option could lead to data corruption in the \
+         target process.\n\
+         ERROR: Unable to attach probe: uprobe:/bin/a:empty. If this is expected, set the \
+         'missing_probes' config variable to 'warn'."
+    );
+    assert_eq!(error.exit_code(), 255);
+
+    let mut lenient = script();
+    lenient.config.missing_probes = Some(MissingProbes::Warn);
+    let found = bound(lenient, &options(), &host).unwrap();
+    assert_eq!(names(&found), ["begin"]);
+    let texts: Vec<&str> = found.warnings.iter().map(|w| w.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "Could not determine boundary for empty (symbol has size 0).\n\
+             Use --unsafe to force attachment. WARNING: This option could lead to data corruption in \
+             the target process.",
+            "Unable to attach probe: uprobe:/bin/a:empty. Skipping.",
+        ]
+    );
+
+    let mut forced = options();
+    forced.unsafe_mode = true;
+    let found = bound(script(), &forced, &host).unwrap();
+    assert_eq!(names(&found), ["begin", "uprobe:/bin/a:empty"]);
 }
 
 #[test]

@@ -27,53 +27,71 @@ pub(super) fn uprobes(
             format!("@{file}:{line}{column}")
         }
     };
+    let many = files.open
+        || is_pattern(&function)
+        || matches!(
+            place,
+            UprobePlace::Function {
+                language: Some(_),
+                ..
+            }
+        );
+    let unsafe_mode = invocation.options.unsafe_mode;
     let mut places = Vec::new();
+    let mut refused = Vec::new();
     for (index, file) in files.paths.iter().enumerate() {
-        let Some(elf) = files.read(provider, index, host)? else {
+        let Some(elf) = files.read(provider, index, unsafe_mode, host)? else {
             continue;
         };
-        let mut add = |shown: String, address: u64| match elf.file_offset(address) {
-            Some(offset) => {
-                places.push((
-                    format!("{provider}:{}:{shown}", file.display()),
-                    Place::Uprobe {
-                        ret,
-                        path: file.clone(),
-                        offset,
-                        usdt: None,
-                    },
-                ));
-                Ok(())
+        let mut add = |shown: String, address: u64, checked: Result<(), LoadError>| {
+            let name = format!("{provider}:{}:{shown}", file.display());
+            // Who forces an attachment knows where the bytes are.
+            let anywhere = unsafe_mode.then_some(address);
+            match (checked, elf.file_offset(address).or(anywhere)) {
+                (Ok(()), Some(offset)) => {
+                    let path = file.clone();
+                    let usdt = None;
+                    places.push((
+                        name,
+                        Place::Uprobe {
+                            ret,
+                            path,
+                            offset,
+                            usdt,
+                        },
+                    ));
+                }
+                (Ok(()), None) => refused.push((name, no_such_address(file, address))),
+                (Err(error), _) => refused.push((name, error)),
             }
-            None => Err(LoadError::usage(format!(
-                "Could not resolve address: {}:{address:#x}",
-                file.display()
-            ))),
         };
         match place {
             UprobePlace::Address(address) => {
-                check_address(ret, file, &elf, *address, invocation, warnings, host)?;
-                add(address.to_string(), *address)?;
+                let checked = check_address(ret, file, &elf, *address, invocation, warnings, host);
+                add(address.to_string(), *address, checked);
             }
             UprobePlace::Function {
                 language, offset, ..
             } => {
                 for symbol in elf.matching(&function, language.as_deref()) {
                     let shown = shown_name(symbol, language.as_deref());
-                    let shown = if *offset == 0 {
-                        shown
-                    } else {
-                        let place = InFunction {
-                            ret,
-                            file,
-                            elf: &elf,
-                            symbol,
-                            offset: *offset,
-                        };
-                        place.check(invocation, warnings, host)?;
-                        format!("{shown}+{offset}")
+                    let place = InFunction {
+                        ret,
+                        file,
+                        elf: &elf,
+                        symbol,
+                        offset: *offset,
                     };
-                    add(shown, symbol.address.wrapping_add(*offset))?;
+                    let (shown, checked) = match *offset {
+                        // What a pattern matches is taken as it is.
+                        0 if many => (shown, Ok(())),
+                        0 => (shown, place.check(invocation, warnings, host)),
+                        _ => (
+                            format!("{shown}+{offset}"),
+                            place.check(invocation, warnings, host),
+                        ),
+                    };
+                    add(shown, symbol.address.wrapping_add(*offset), checked);
                 }
             }
             UprobePlace::SourceLine {
@@ -93,20 +111,11 @@ pub(super) fn uprobes(
                 let address = info
                     .line_address(source, *line, *column)
                     .map_err(|e| LoadError::usage(format!("DWARF error: {e}")))?;
-                check_address(ret, file, &elf, address, invocation, warnings, host)?;
-                add(address.to_string(), address)?;
+                let checked = check_address(ret, file, &elf, address, invocation, warnings, host);
+                add(address.to_string(), address, checked);
             }
         }
     }
-    let many = files.open
-        || is_pattern(&function)
-        || matches!(
-            place,
-            UprobePlace::Function {
-                language: Some(_),
-                ..
-            }
-        );
     let shareable = many && has_feature(Feature::UprobeMulti, invocation, host);
     let text = match path {
         Some(path) if function.starts_with('@') => format!("{path}{function}"),
@@ -115,6 +124,7 @@ pub(super) fn uprobes(
     };
     Ok(Expanded {
         shareable,
+        refused,
         ..Expanded::many(places, provider, &text)
     })
 }
@@ -134,6 +144,13 @@ fn shown_name(symbol: &ElfSymbol, language: Option<&str>) -> String {
         Some(language) => format!("{language}:{}", symbol.name),
         None => symbol.name.clone(),
     }
+}
+
+fn no_such_address(file: &Path, address: u64) -> LoadError {
+    LoadError::host(format!(
+        "Could not resolve address: {}:{address:#x}",
+        file.display()
+    ))
 }
 
 /// What somebody may do who knows better.
@@ -166,22 +183,22 @@ impl InFunction<'_> {
         } = self.symbol;
         let offset = self.offset;
         if self.ret && offset != 0 {
-            return Err(LoadError::usage(format!(
+            return Err(LoadError::host(format!(
                 "uretprobes cannot be attached at function offset. (address resolved to: \
                  {name}+{offset})"
             )));
         }
-        if *size == 0 {
+        if *size == 0 && offset == 0 {
             if unsafe_mode {
                 return Ok(());
             }
-            return Err(LoadError::usage(format!(
+            return Err(LoadError::host(format!(
                 "Could not determine boundary for {name} (symbol has size 0)."
             ))
-            .hint(HINT_UNSAFE));
+            .note(HINT_UNSAFE));
         }
         if offset >= *size {
-            return Err(LoadError::usage(format!(
+            return Err(LoadError::host(format!(
                 "Offset outside the function bounds ('{name}' size is {size})"
             )));
         }
@@ -207,7 +224,7 @@ impl InFunction<'_> {
             warnings.push(warning);
             return Ok(());
         }
-        Err(LoadError::usage(wrong).hint(HINT_UNSAFE))
+        Err(LoadError::host(wrong).note(HINT_UNSAFE))
     }
 }
 
@@ -231,10 +248,7 @@ fn check_address(
             ));
             return Ok(());
         }
-        return Err(LoadError::usage(format!(
-            "Could not resolve address: {}:{address:#x}",
-            file.display()
-        )));
+        return Err(no_such_address(file, address));
     };
     let place = InFunction {
         ret,

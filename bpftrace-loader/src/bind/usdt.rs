@@ -31,7 +31,7 @@ pub(super) fn usdts(
     let provider = provider.filter(|provider| !provider.is_empty());
     let mut places = Vec::new();
     for (index, file) in files.paths.iter().enumerate() {
-        let Some(elf) = files.read("usdt", index, host)? else {
+        let Some(elf) = files.read("usdt", index, false, host)? else {
             continue;
         };
         for note in &elf.usdt {

@@ -80,11 +80,13 @@ fn of_processes(
 }
 
 impl UserFiles {
-    /// Reads a file; `None` when it is not for us, and that is no mistake.
+    /// Reads a file; `None` when it is not for us, and that is no mistake. One that is no executable is
+    /// taken for plain code if that is allowed.
     pub(super) fn read(
         &self,
         provider: &str,
         index: usize,
+        plain: bool,
         host: &dyn Host,
     ) -> Result<Option<Rc<ElfFile>>, LoadError> {
         let path = &self.paths[index];
@@ -92,6 +94,7 @@ impl UserFiles {
             Ok(Some(elf)) => Ok(Some(elf)),
             // Among many files some are not for us.
             Ok(None) | Err(_) if self.open => Ok(None),
+            Ok(None) if plain => Ok(Some(Rc::new(ElfFile::plain()))),
             Ok(None) => {
                 let kind = if provider == "usdt" { "usdt" } else { "uprobe" };
                 Err(unusable(kind, &path.display().to_string())

@@ -65,6 +65,21 @@ pub struct ElfFile {
 }
 
 impl ElfFile {
+    /// A file of nothing but code: an address is the offset of a byte.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self {
+            segments: vec![Segment {
+                address: 0,
+                offset: 0,
+                size: u64::MAX,
+                executable: true,
+            }],
+            stripped: true,
+            ..Self::default()
+        }
+    }
+
     /// Reads a file, and the file that its symbol table was moved to; `None` when it is not an ELF
     /// executable or shared object.
     pub fn read(path: &Path, files: &dyn Files) -> io::Result<Option<Self>> {

@@ -134,6 +134,7 @@ pub(crate) fn split_probes<'a>(
 ) -> Units<'a> {
     let mut units = Vec::new();
     let mut typed_params = BTreeMap::new();
+    let mut n_matches = 0;
     for &probe in probes {
         let mut names = mentioned_names(probe.predicate.as_ref(), &probe.body, macros);
         // What the library's macros stand on means the same.
@@ -150,6 +151,7 @@ pub(crate) fn split_probes<'a>(
             settings,
             diags,
             typed_params: &mut typed_params,
+            n_matches: &mut n_matches,
             untyped: None,
             out: Vec::new(),
         };
@@ -187,24 +189,6 @@ pub(crate) fn split_probes<'a>(
         let points = expander.out;
         group(probe, points, &names, &mut units);
     }
-    if units.len() as u64 > settings.max_bpf_progs {
-        diags.push(
-            Diagnostic::new(
-                bpftrace_ast::diag::Severity::Error,
-                codes::LIMIT,
-                None,
-                format!(
-                    "Your program is trying to generate more than {} BPF programs, which exceeds the \
-                     current limit of {}",
-                    settings.max_bpf_progs, settings.max_bpf_progs
-                ),
-            )
-            .with_hint(
-                "You can increase the limit through the BPFTRACE_MAX_BPF_PROGS environment variable.",
-            ),
-        );
-        units.clear();
-    }
     check_iterators_and_tests(&units, diags);
     Units {
         units,
@@ -220,6 +204,8 @@ struct Expander<'e> {
     settings: &'e Settings,
     diags: &'e mut Vec<Diagnostic>,
     typed_params: &'e mut BTreeMap<u32, String>,
+    /// Of patterns, each of which is a program of its own.
+    n_matches: &'e mut u64,
     /// What to say if the types of arguments are unknown for all alternatives.
     untyped: Option<Diagnostic>,
     out: Vec<(Point, ArgsOf)>,
@@ -288,16 +274,42 @@ impl Expander<'_> {
             Some(matches) if matches.is_empty() => {
                 self.no_match(&point, &target_text(&point.target));
             }
-            Some(matches) => self.out.extend(matches.into_iter().map(|(target, args)| {
-                (
-                    Point {
-                        target,
-                        ..point.clone()
-                    },
-                    args,
-                )
-            })),
+            Some(matches) => {
+                if target_text(&point.target).contains('*') {
+                    *self.n_matches += matches.len() as u64;
+                    if *self.n_matches > self.settings.max_bpf_progs {
+                        self.too_many(point.span);
+                        return;
+                    }
+                }
+                self.out.extend(matches.into_iter().map(|(target, args)| {
+                    (
+                        Point {
+                            target,
+                            ..point.clone()
+                        },
+                        args,
+                    )
+                }));
+            }
         }
+    }
+
+    fn too_many(&mut self, span: Span) {
+        self.diags.push(
+            Diagnostic::error(
+                codes::LIMIT,
+                span,
+                format!(
+                    "Your program is trying to generate more than {} BPF programs, which exceeds the \
+                     current limit of {}",
+                    self.n_matches, self.settings.max_bpf_progs
+                ),
+            )
+            .with_hint(
+                "You can increase the limit through the BPFTRACE_MAX_BPF_PROGS environment variable.",
+            ),
+        );
     }
 
     fn tracepoints(&self, category: &str, event: &str) -> Vec<(ProbeTarget, ArgsOf)> {

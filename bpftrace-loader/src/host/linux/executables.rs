@@ -39,7 +39,10 @@ pub(super) fn find(path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>> {
         }
     }
     let mut found = Vec::new();
-    for directory in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    // The current directory is looked at first.
+    let here = std::iter::once(PathBuf::new());
+    for directory in here.chain(std::env::split_paths(&directories)) {
         let candidate = below(root.as_deref(), &directory.join(path));
         if is_usable(&candidate) {
             // Directories of the path may be the same one by two names.
@@ -51,6 +54,10 @@ pub(super) fn find(path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>> {
                 found.push(candidate);
             }
         }
+    }
+    // Scripts of the same name are not meant.
+    if found.iter().any(|path| is_elf(path)) {
+        found.retain(|path| is_elf(path));
     }
     Ok(found)
 }
