@@ -173,14 +173,11 @@ impl FnCx<'_, '_> {
     }
 
     fn is_copied_by_members(&self, id: StructId, mem: Mem) -> bool {
-        let types = &self.m.program.types;
-        let def = types.struct_def(id);
+        let def = self.m.program.types.struct_def(id);
         match def.origin {
             Origin::Tracepoint { .. } | Origin::Arguments | Origin::Registers => mem != Mem::Bpf,
-            // A union has no members of its own, and of a large struct the code would be larger than useful.
-            Origin::Kernel => {
-                mem != Mem::Bpf && !def.is_union && n_leaves(types, id) <= MAX_COPIED_MEMBERS
-            }
+            // The members of a union overlap: its bytes are taken as they are.
+            Origin::Kernel => mem != Mem::Bpf && !def.is_union,
             _ => false,
         }
     }
@@ -203,34 +200,99 @@ impl FnCx<'_, '_> {
             at.bits = None;
             self.push_member(&mut at, id, index as u32)?;
             let to = dst.at(offset);
-            if let (Some(bits), None) = (member.bits, &stored) {
-                self.copy_bit_field(&at, member, bits, dst)?;
-                continue;
-            }
             match &member.ty {
                 Ty::Void => {}
-                Ty::Struct(inner, _)
-                    if !program.types.struct_def(*inner).is_union
-                        && program.types.struct_def(*inner).complete =>
-                {
+                Ty::Struct(inner, _) if self.has_members(*inner) => {
                     let inner = *inner;
                     self.copy_members(&at, inner, to)?;
                 }
                 Ty::Struct(inner, _) if member.name.is_empty() => {
                     self.copy_anonymous_union(&at, *inner, to)?;
                 }
-                ty if scalar_type(ty).is_some() && !is_by_address(ty) => {
-                    let clif = scalar_type(ty).unwrap_or(types::I64);
-                    let value = self.read_path(&at, clif)?;
-                    self.store(value, to);
+                Ty::Array(element, count, _)
+                    if at.core.is_some()
+                        && let Ty::Struct(inner, _) = **element
+                        && self.has_members(inner)
+                        && *count <= MAX_COPIED_ELEMENTS =>
+                {
+                    let stride = program.types.size(element);
+                    for i in 0..*count {
+                        let mut element = at.clone();
+                        element
+                            .core
+                            .iter_mut()
+                            .for_each(|(_, access)| access.push(i));
+                        self.copy_members(&element, inner, to.at(stride * u64::from(i)))?;
+                    }
                 }
-                ty => {
-                    let size = u64::from(self.size_of(ty)?);
-                    let address = self.path_address(&at)?;
-                    self.read_bytes(at.mem, to, size, address)?;
+                _ => {
+                    let bits = member.bits.filter(|_| stored.is_none());
+                    let mark = self.temps.len();
+                    self.if_it_exists(&at, |cx| match bits {
+                        Some(bits) => cx.copy_bit_field(&at, member, bits, dst),
+                        None => cx.copy_member(&at, &member.ty, to),
+                    })?;
+                    self.release_temps(mark);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Whether a struct is copied as its members.
+    fn has_members(&self, id: StructId) -> bool {
+        let def = self.m.program.types.struct_def(id);
+        !def.is_union && def.complete
+    }
+
+    /// Copies a member that has none of its own.
+    fn copy_member(&mut self, at: &Path, ty: &Ty, to: Addr) -> R<()> {
+        let by_helper = matches!(at.mem, Mem::Kernel | Mem::User | Mem::Unknown);
+        match scalar_type(ty).filter(|_| !is_by_address(ty)) {
+            Some(clif) if !by_helper || at.core.is_none() => {
+                let value = self.read_path(at, clif)?;
+                self.store(value, to);
+                Ok(())
+            }
+            // An array without a size has no bytes.
+            _ => match self.size_of(ty)? {
+                0 => Ok(()),
+                size => {
+                    let address = self.path_address(at)?;
+                    // Where the member is smaller, its neighbours are no part of the value.
+                    let there = match at.core {
+                        Some(_) => self.path_patch(at, CoreKind::FieldByteSize),
+                        None => None,
+                    };
+                    let n = match there {
+                        Some(there) => {
+                            let there = self.symbol(Symbol::Patch(there), 0);
+                            self.at_most(there, i64::from(size))
+                        }
+                        None => self.i64(i64::from(size)),
+                    };
+                    self.read_bytes_dynamic(at.mem, to, n, address)
+                }
+            },
+        }
+    }
+
+    /// Does something with a member where the target has it; otherwise it stays 0.
+    fn if_it_exists(&mut self, at: &Path, then: impl FnOnce(&mut Self) -> R<()>) -> R<()> {
+        let exists = match at.core {
+            Some(_) => self.path_patch(at, CoreKind::FieldExists),
+            None => None,
+        };
+        let Some(exists) = exists else {
+            return then(self);
+        };
+        let (there, after) = (self.b.create_block(), self.b.create_block());
+        let exists = self.symbol(Symbol::Patch(exists), 0);
+        self.brif(exists, there, after);
+        self.enter(there);
+        then(self)?;
+        self.jump(after, &[]);
+        self.enter(after);
         Ok(())
     }
 
@@ -259,9 +321,10 @@ impl FnCx<'_, '_> {
                 _ => break,
             }
         }
-        let address = self.path_address(&at)?;
-        self.read_bytes(at.mem, dst, size, address)?;
-        Ok(())
+        self.if_it_exists(&at, |cx| {
+            let address = cx.path_address(&at)?;
+            cx.read_bytes(at.mem, dst, size, address)
+        })
     }
 
     /// Puts a bit-field where the value's layout says it is; the bytes are 0 so far, or have other bit-fields.
@@ -745,22 +808,8 @@ impl FnCx<'_, '_> {
     }
 }
 
-/// Most members that are read one by one when a struct is copied.
-const MAX_COPIED_MEMBERS: u32 = 64;
-
-/// Reads that copying a struct member by member takes.
-fn n_leaves(types: &bpftrace_sema::TypeTable, id: StructId) -> u32 {
-    let def = types.struct_def(id);
-    def.members.iter().fold(0, |sum, member| {
-        let reads = match &member.ty {
-            Ty::Struct(inner, _) if !types.struct_def(*inner).is_union => {
-                n_leaves(types, *inner).max(1)
-            }
-            _ => 1,
-        };
-        u32::saturating_add(sum, reads)
-    })
-}
+/// Most elements of an array in a struct that are copied one by one, where each has members of its own.
+const MAX_COPIED_ELEMENTS: u32 = 16;
 
 /// Adds the offset of a member whose layout is the same on the target.
 fn add_fixed(path: &mut Path, bit_offset: u64) {
