@@ -395,6 +395,7 @@ fn manifest(
             signed: field.signed,
             data_loc: field.data_loc,
             offset: field.offset,
+            inside: field.inside,
             sites: sites(*row)
                 .map(|site| bpftrace_meta::PatchSite {
                     file_offset: site.file_offset,

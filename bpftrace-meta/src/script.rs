@@ -124,6 +124,8 @@ pub struct TracepointPatch {
     pub data_loc: bool,
     /// Offset the code was compiled with.
     pub offset: u32,
+    /// Bytes from the field's start to what is read, which is an element of an array.
+    pub inside: u32,
     /// Instructions: byte offset in the object file, and whether the offset goes to the `off`
     /// field (16 bits, byte 2) or to the `imm` field (32 bits, byte 4).
     pub sites: Vec<PatchSite>,

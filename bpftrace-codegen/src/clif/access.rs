@@ -450,6 +450,8 @@ impl FnCx<'_, '_> {
             }
             _ => {
                 let mem = match &expr.ty {
+                    // An array of the context whose address is a value by now: a helper reads it.
+                    Ty::Array(_, _, Mem::Ctx) => Mem::Kernel,
                     Ty::Struct(_, mem) | Ty::Array(_, _, mem) | Ty::Ptr(_, mem) => *mem,
                     _ => return self.internal("an address of something that has none"),
                 };
@@ -500,6 +502,7 @@ impl FnCx<'_, '_> {
                     signed,
                     data_loc: member.data_loc,
                     offset: (member.bit_offset / 8) as u32,
+                    inside: 0,
                 });
                 path.bits = None;
                 if member.data_loc {
@@ -590,11 +593,22 @@ impl FnCx<'_, '_> {
         }
         let kernel_struct = matches!(element, Ty::Struct(id, _) if self.m.core.is_root(*id));
         if let (Some(known), false) = (known, kernel_struct) {
+            let size = self.m.program.types.size(element).max(1);
+            let bytes = known.wrapping_mul(size as i64);
+            // The verifier lets nobody read the context through a pointer into it, so the element's
+            // place goes into the same instruction as that of the field.
+            if let Some(field) = &mut path.field
+                && let Some(inside) = u32::try_from(bytes)
+                    .ok()
+                    .and_then(|bytes| field.inside.checked_add(bytes))
+            {
+                field.inside = inside;
+                return Ok(());
+            }
             if path.core.is_some() || path.field.is_some() {
                 self.settle(path)?;
             }
-            let size = self.m.program.types.size(element).max(1);
-            path.offset += known.wrapping_mul(size as i64);
+            path.offset += bytes;
             return Ok(());
         }
         self.settle(path)?;

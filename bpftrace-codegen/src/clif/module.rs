@@ -115,6 +115,8 @@ pub(crate) struct TracepointField {
     pub(crate) data_loc: bool,
     /// Offset in the format compiled against.
     pub(crate) offset: u32,
+    /// Bytes from the field's start to what is read: an element of an array.
+    pub(crate) inside: u32,
 }
 
 /// Maps that are no maps of the script.
@@ -551,7 +553,7 @@ impl<'p> Module<'p> {
     /// Row of the offset of a tracepoint's field.
     pub(super) fn tracepoint_patch(&mut self, field: TracepointField) -> u32 {
         let n_patches = self.patches.len();
-        let initial = u64::from(field.offset);
+        let initial = u64::from(field.offset) + u64::from(field.inside);
         let row = self.patch(PatchKey::Tracepoint(field.clone()), || Patch::Loader {
             initial,
         });

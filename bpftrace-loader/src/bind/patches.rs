@@ -63,6 +63,7 @@ fn patch_field(patch: &TracepointPatch, format: &str, object: &mut [u8]) -> Resu
         signed,
         data_loc,
         offset: _,
+        inside,
         sites,
     } = patch;
     let name = format!("{category}:{event}");
@@ -103,6 +104,7 @@ fn patch_field(patch: &TracepointPatch, format: &str, object: &mut [u8]) -> Resu
             sign(*signed)
         )));
     }
+    let place = found.offset.saturating_add(*inside);
     for site in sites {
         let malformed = || {
             LoadError::usage("the compiled script is malformed: a patch is outside of the object")
@@ -112,13 +114,12 @@ fn patch_field(patch: &TracepointPatch, format: &str, object: &mut [u8]) -> Resu
             .and_then(|start| object.get_mut(start..)?.get_mut(..8))
             .ok_or_else(malformed)?;
         if site.imm {
-            insn[4..8].copy_from_slice(&found.offset.to_le_bytes());
+            insn[4..8].copy_from_slice(&place.to_le_bytes());
         } else {
-            let offset = i16::try_from(found.offset).map_err(|_| {
+            let offset = i16::try_from(place).map_err(|_| {
                 LoadError::host(format!(
-                    "field '{field}' of tracepoint {name} is at offset {} on this kernel, which is \
-                     too far for an instruction",
-                    found.offset
+                    "field '{field}' of tracepoint {name} is at offset {place} on this kernel, which \
+                     is too far for an instruction",
                 ))
             })?;
             insn[2..4].copy_from_slice(&offset.to_le_bytes());
@@ -183,6 +184,7 @@ mod tests {
             signed,
             data_loc: field == "text",
             offset: 0,
+            inside: 0,
             sites: vec![
                 PatchSite {
                     file_offset: 8,
@@ -210,6 +212,18 @@ mod tests {
             assert_eq!(object[10..12], u16::to_le_bytes(offset));
             assert_eq!(object[20..24], u32::to_le_bytes(u32::from(offset)));
         }
+    }
+
+    #[test]
+    fn elements_of_arrays_are_behind_the_start_of_the_field() {
+        let mut object = vec![0xff; 24];
+        let element = TracepointPatch {
+            inside: 3,
+            ..patch("prev_comm", 16, false)
+        };
+        patch_field(&element, FORMAT, &mut object).unwrap();
+        assert_eq!(object[10..12], u16::to_le_bytes(11));
+        assert_eq!(object[20..24], u32::to_le_bytes(11));
     }
 
     #[test]
