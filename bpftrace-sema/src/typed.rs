@@ -555,7 +555,8 @@ pub enum CastKind {
     ToArray,
     /// An array to an integer of the same size.
     FromArray,
-    /// The same bits under another type (`Username`, another pointee, another kind of memory).
+    /// The same bits under another type (`Username`, another pointee, another kind of memory). A string in a
+    /// struct, to a pointer to it.
     Reinterpret,
     /// A `ProbeName` to a string.
     ProbeNameToStr,

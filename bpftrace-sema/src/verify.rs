@@ -424,6 +424,7 @@ impl Verifier<'_> {
                 let pointer = |ty: &Ty| matches!(ty, Ty::Ptr(..));
                 let by_address = |ty: &Ty| matches!(ty, Ty::Struct(..) | Ty::Array(..));
                 (pointer(from) || by_address(from)) && (pointer(to) || by_address(to))
+                    || matches!((from, to), (Ty::Str(_), Ty::Ptr(..)))
                     || self.program.types.size(from) == self.program.types.size(to)
             }
             CastKind::ProbeNameToStr => *from == Ty::ProbeName && matches!(to, Ty::Str(_)),

@@ -34,6 +34,9 @@ impl FnCx<'_, '_> {
             }
             CastKind::Truth => self.truth(operand),
             CastKind::Reinterpret => {
+                if let Ty::Str(_) = operand.ty {
+                    return Ok(self.string_in_place(operand)?.1);
+                }
                 if scalar_type(&operand.ty).is_none() {
                     return self.internal("a value in memory seen as a scalar");
                 }

@@ -164,7 +164,7 @@ impl Lowerer<'_, '_> {
             event: event.to_owned(),
         };
         Ok(self.s.imported.table.add_struct(StructDef {
-            name: format!("_tracepoint_{category}_{event}"),
+            name: format!("tracepoint:{category}:{event}_args"),
             is_union: false,
             size,
             origin,

@@ -7,7 +7,7 @@ use bpftrace_ast::source::Span;
 
 use super::ops::untrusted;
 use super::{Lowerer, Val};
-use crate::{CastKind, ExprKind, IntTy, Mem, Ty, codes};
+use crate::{CastKind, Expr, ExprKind, IntTy, Mem, Ty, codes};
 
 impl Lowerer<'_, '_> {
     pub(super) fn cast(&mut self, span: Span, spec: &node::TypeSpec, operand: &node::Expr) -> Val {
@@ -90,6 +90,11 @@ impl Lowerer<'_, '_> {
                 let ty = Ty::Ptr(pointee.clone(), untrusted(*mem));
                 self.reinterpret(val.expr, &ty)
             }
+            // So is that of text in a struct, such as room for what others keep there.
+            (Ty::Str(_), Ty::Ptr(pointee, _)) => match text_in_place(val.expr.clone()) {
+                Some((text, mem)) => self.reinterpret(text, &Ty::Ptr(pointee.clone(), mem)),
+                None => return self.no_cast(span, &val, &to),
+            },
             (Ty::Str(n), Ty::Str(0)) => {
                 let ty = Ty::Str(*n);
                 self.unnecessary(span, &ty);
@@ -189,5 +194,25 @@ impl Lowerer<'_, '_> {
             format!("Cannot cast from \"{from}\" to \"{to}\""),
         );
         Val::unknown(span)
+    }
+}
+
+/// Text that is part of a struct, and the kind of memory it is in: it has an address.
+fn text_in_place(text: Expr) -> Option<(Expr, Mem)> {
+    let text = match text.kind {
+        ExprKind::Cast(CastKind::Resize, inner) => *inner,
+        _ => text,
+    };
+    let (ExprKind::Member(base, _) | ExprKind::Deref(base)) = &text.kind else {
+        return None;
+    };
+    match &base.ty {
+        // The verifier lets nobody read the context through a pointer into it.
+        Ty::Struct(_, Mem::Ctx) | Ty::Ptr(_, Mem::Ctx) => Some((text, Mem::Kernel)),
+        Ty::Struct(_, mem) | Ty::Ptr(_, mem) => {
+            let mem = untrusted(*mem);
+            Some((text, mem))
+        }
+        _ => None,
     }
 }

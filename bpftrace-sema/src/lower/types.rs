@@ -177,7 +177,22 @@ impl Lowerer<'_, '_> {
             self.complete_if_by_address(&ty);
             return Some(ty);
         }
-        None
+        self.struct_without_keyword(name)
+    }
+
+    /// `(task_struct *)` for `(struct task_struct *)`, as scripts from before BTF have it.
+    fn struct_without_keyword(&mut self, name: &str) -> Option<Ty> {
+        let own = |is_union| self.s.c.own_struct(name, is_union);
+        if let Some(id) = own(false).or_else(|| own(true)) {
+            return Some(Ty::Struct(id, Mem::Unknown));
+        }
+        let types = self.s.types;
+        let found = types
+            .find_struct(name, false)
+            .or_else(|| types.find_struct(name, true))?;
+        let ty = self.s.imported.ty(types, found);
+        self.complete_if_by_address(&ty);
+        Some(ty)
     }
 
     fn unknown_type(&mut self, span: Span, name: &str) {
@@ -193,8 +208,6 @@ impl Lowerer<'_, '_> {
             ));
         } else if let Some(near) = near {
             diag = diag.with_hint(format!("Did you mean: {near}?"));
-        } else if self.s.types.find_struct(name, false).is_some() {
-            diag = diag.with_hint(format!("Did you mean: struct {name}?"));
         }
         self.s.diags.push(diag);
     }
