@@ -196,6 +196,7 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("fail", Func::Fail, 1, MANY),
     entry("getopt", Func::Getopt, 1, 3),
     entry("hist", Func::Hist, 1, 2),
+    entry("is_scalar", Func::IsScalar, 1, 1),
     entry("join", Func::Join, 1, 2),
     entry("kaddr", Func::Kaddr, 1, 1),
     entry("kptr", Func::Kptr, 1, 1),

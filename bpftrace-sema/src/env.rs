@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bpftrace_ast::source::Span;
 
-use crate::join::{self, Range};
+use crate::join::{self, Literals};
 use crate::{DeclaredMap, LocalIdx, Mem, Ty, TypeTable};
 
 /// The type of a variable, key or value, as far as it is known.
@@ -13,8 +13,8 @@ use crate::{DeclaredMap, LocalIdx, Mem, Ty, TypeTable};
 pub(crate) struct TyState {
     /// `None`: nothing says yet.
     pub(crate) ty: Option<Ty>,
-    /// While only integer literals were seen: their range.
-    pub(crate) range: Option<Range>,
+    /// Where only integer literals were seen.
+    pub(crate) literals: Literals,
     /// The memory that the number, if it is an address, points to.
     pub(crate) space: Mem,
     /// Declared in the script, so that it does not widen.
@@ -25,7 +25,7 @@ impl Default for TyState {
     fn default() -> Self {
         Self {
             ty: None,
-            range: None,
+            literals: Literals::None,
             space: Mem::Unknown,
             fixed: false,
         }
@@ -48,13 +48,13 @@ impl TyState {
     pub(crate) fn merge(
         &mut self,
         ty: &Ty,
-        range: Option<Range>,
+        literals: &Literals,
         space: Mem,
         types: &TypeTable,
     ) -> Merged {
         let Some(old) = &self.ty else {
             self.ty = Some(ty.clone());
-            self.range = range;
+            self.literals = literals.clone();
             self.space = space;
             return Merged::Changed;
         };
@@ -64,21 +64,12 @@ impl TyState {
         let space = join::join_mem(self.space, space);
         let space_changed = space != self.space;
         self.space = space;
-        let (new, new_range) = match (old, ty) {
-            (Ty::Int(a), Ty::Int(b) | Ty::Enum(_, b)) | (Ty::Enum(_, a), Ty::Int(b)) => {
-                let joined = join::join_ints(*a, self.range, *b, range);
-                let both = match (self.range, range) {
-                    (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-                    _ => None,
-                };
-                (Ty::Int(joined), both)
-            }
-            (old, ty) => match join::join(old, ty, types) {
-                Some(joined) => (joined, None),
-                None => return Merged::Mismatch,
-            },
+        let Some((new, literals)) =
+            join::join_with_literals((old, &self.literals), (ty, literals), types)
+        else {
+            return Merged::Mismatch;
         };
-        if Some(&new) == self.ty.as_ref() && new_range == self.range {
+        if new == *old && literals == self.literals {
             return if space_changed {
                 Merged::Changed
             } else {
@@ -86,7 +77,7 @@ impl TyState {
             };
         }
         self.ty = Some(new);
-        self.range = new_range;
+        self.literals = literals;
         Merged::Changed
     }
 }
@@ -118,6 +109,10 @@ pub(crate) struct MapState {
     pub(crate) used: bool,
     /// Whether anything is ever written to it.
     pub(crate) written: bool,
+    /// Whether its values are integers only because nothing says otherwise.
+    pub(crate) assumed: bool,
+    /// Where something asks for it that makes no sense without values.
+    pub(crate) asked: Option<Span>,
     /// Whether it was counted up or down when its type was not known.
     pub(crate) stepped: bool,
 }

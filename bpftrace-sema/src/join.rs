@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bpftrace_meta::AggKind;
 
-use crate::{IntTy, Mem, Ty, TypeTable};
+use crate::{Expr, ExprKind, IntTy, Mem, Ty, TypeTable};
 
 /// Bytes of a probe's name where it has to be a string.
 pub(crate) const PROBE_NAME_SIZE: u32 = 256;
@@ -12,6 +12,59 @@ pub(crate) const PROBE_NAME_SIZE: u32 = 256;
 /// Smallest and largest value of an integer literal, or of all literals seen so far. Such a value
 /// has no signedness of its own yet.
 pub(crate) type Range = (i128, i128);
+
+/// Where in a value there are integer literals, or have been in all values seen so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Literals {
+    /// Nowhere.
+    #[default]
+    None,
+    /// All of it.
+    Int(Range),
+    /// In elements of a tuple or fields of a record, one by one.
+    Elements(Rc<[Literals]>),
+}
+
+impl Literals {
+    /// Literals in a value; a range marks the whole as one.
+    pub(crate) fn of(expr: &Expr, range: Option<Range>) -> Self {
+        match (range, &expr.kind, &expr.ty) {
+            (Some(range), ..) => Self::Int(range),
+            (None, ExprKind::Tuple(elements), _) => Self::Elements(
+                elements
+                    .iter()
+                    .map(|element| Self::of(element, element_range(element)))
+                    .collect(),
+            ),
+            _ => Self::None,
+        }
+    }
+
+    /// The range of a literal.
+    pub(crate) fn range(&self) -> Option<Range> {
+        match self {
+            Self::Int(range) => Some(*range),
+            Self::None | Self::Elements(_) => None,
+        }
+    }
+
+    fn element(&self, idx: usize) -> &Self {
+        match self {
+            Self::Elements(elements) => elements.get(idx).unwrap_or(&Self::None),
+            Self::None | Self::Int(_) => &Self::None,
+        }
+    }
+}
+
+/// The range of an element of a tuple that is a literal. What only fits an unsigned type is none: it has
+/// signedness.
+pub(crate) fn element_range(element: &Expr) -> Option<Range> {
+    let (ExprKind::Const(bits), Ty::Int(int)) = (&element.kind, &element.ty) else {
+        return None;
+    };
+    let value = crate::lower::int_value(*bits, *int);
+    (value <= i128::from(i64::MAX)).then_some((value, value))
+}
 
 /// The smallest signed type that holds a range, or `uint64` above the largest signed one.
 pub(crate) fn literal_type(range: Range) -> IntTy {
@@ -67,6 +120,59 @@ pub(crate) fn join_ints(
             IntTy { size, signed: true }
         }
     }
+}
+
+/// The type that two values with literals in them share, and what of it came of literals alone; `None` when
+/// there is none.
+pub(crate) fn join_with_literals(
+    a: (&Ty, &Literals),
+    b: (&Ty, &Literals),
+    types: &TypeTable,
+) -> Option<(Ty, Literals)> {
+    Some(match (a.0, b.0) {
+        (Ty::Int(x), Ty::Int(y) | Ty::Enum(_, y)) | (Ty::Enum(_, x), Ty::Int(y)) => {
+            let (x_range, y_range) = (a.1.range(), b.1.range());
+            let both = match (x_range, y_range) {
+                (Some(x), Some(y)) => Literals::Int((x.0.min(y.0), x.1.max(y.1))),
+                _ => Literals::None,
+            };
+            (Ty::Int(join_ints(*x, x_range, *y, y_range)), both)
+        }
+        (Ty::Tuple(x), Ty::Tuple(y)) if x.len() == y.len() => {
+            let (elements, literals): (Vec<_>, Vec<_>) = (0..x.len())
+                .map(|idx| {
+                    let x = (&x[idx], a.1.element(idx));
+                    join_with_literals(x, (&y[idx], b.1.element(idx)), types)
+                })
+                .collect::<Option<Vec<_>>>()?
+                .into_iter()
+                .unzip();
+            (
+                Ty::Tuple(elements.into()),
+                Literals::Elements(literals.into()),
+            )
+        }
+        (Ty::Record(x), Ty::Record(y)) if x.len() == y.len() => {
+            let (fields, literals): (Vec<_>, Vec<_>) = x
+                .iter()
+                .enumerate()
+                .map(|(idx, (name, x))| {
+                    let other = y.iter().position(|(other, _)| other == name)?;
+                    let x = (x, a.1.element(idx));
+                    let y = (&y[other].1, b.1.element(other));
+                    let (ty, literals) = join_with_literals(x, y, types)?;
+                    Some(((name.clone(), ty), literals))
+                })
+                .collect::<Option<Vec<_>>>()?
+                .into_iter()
+                .unzip();
+            (
+                Ty::Record(fields.into()),
+                Literals::Elements(literals.into()),
+            )
+        }
+        (x, y) => (join(x, y, types)?, Literals::None),
+    })
 }
 
 /// The type that two values share; `None` when there is none. Literals are integers of their own

@@ -250,6 +250,7 @@ fn assume_integers(session: &mut Session<'_>) -> bool {
                 && assume(state)
             {
                 state.value.ty = Some(Ty::Int(IntTy::I64));
+                state.assumed = true;
                 any = true;
             }
         }

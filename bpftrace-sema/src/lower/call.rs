@@ -482,7 +482,7 @@ impl Lowerer<'_, '_> {
                 return Val::unknown(span);
             }
             match val.as_literal() {
-                Some(n) if (1..=1024).contains(&n) => limit = u32::try_from(n).unwrap_or(limit),
+                Some(n) if (0..=1024).contains(&n) => limit = u32::try_from(n).unwrap_or(limit),
                 Some(n) if n > 1024 => {
                     self.error(
                         codes::ARGUMENT_KIND,

@@ -9,6 +9,7 @@ use super::call::call_val;
 use super::{Lowerer, Val, stmt};
 use crate::builtin::{Func, count_error, find_function};
 use crate::env::KeyState;
+use crate::join::Literals;
 use crate::pass::config::Unstable;
 use crate::{AggTy, Call, Event, Expr, ExprKind, IntTy, LocalIdx, Stmt, StmtKind, Ty, codes};
 
@@ -148,7 +149,11 @@ impl Lowerer<'_, '_> {
                 if same_kind && is_signed(old) != is_signed(agg) {
                     // A literal follows what is there; what is there follows if it came of literals.
                     let adopts = range.is_some_and(|(min, _)| min >= 0) && !is_signed(old);
-                    let adopted = state.value.range.is_some_and(|(min, _)| min >= 0)
+                    let adopted = state
+                        .value
+                        .literals
+                        .range()
+                        .is_some_and(|(min, _)| min >= 0)
                         && range.is_none()
                         && !is_signed(agg);
                     if adopts {
@@ -156,7 +161,7 @@ impl Lowerer<'_, '_> {
                     }
                     if adopted {
                         state.value.ty = Some(Ty::Agg(agg.clone()));
-                        state.value.range = None;
+                        state.value.literals = Literals::None;
                         self.s.changed = true;
                         return true;
                     }
@@ -165,25 +170,25 @@ impl Lowerer<'_, '_> {
             Some(_) => {}
             None => {
                 state.value.ty = Some(Ty::Agg(agg.clone()));
-                state.value.range = range;
+                state.value.literals = range.map_or(Literals::None, Literals::Int);
                 self.s.changed = true;
                 return true;
             }
         }
-        let both = match (state.value.range, range) {
-            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-            _ => None,
+        let both = match (state.value.literals.range(), range) {
+            (Some(a), Some(b)) => Literals::Int((a.0.min(b.0), a.1.max(b.1))),
+            _ => Literals::None,
         };
         let ty = Ty::Agg(agg.clone());
         if state.value.ty.as_ref() == Some(&ty) {
-            if state.value.range != both {
-                state.value.range = both;
+            if state.value.literals != both {
+                state.value.literals = both;
                 self.s.changed = true;
             }
             return true;
         }
-        state.value.range = None;
-        self.merge_map_value(name, &ty, None, crate::Mem::Unknown, span)
+        state.value.literals = Literals::None;
+        self.merge_map_value(name, &ty, &Literals::None, crate::Mem::Unknown, span)
             .is_some()
     }
 
@@ -373,9 +378,10 @@ impl Lowerer<'_, '_> {
             }
             Func::StackLen => self.stack_len(span, call),
             Func::IsKeyed | Func::IsScalar => {
-                let Some((name, _)) = self.map_arg(call, 0) else {
+                let Some((name, at)) = self.map_arg(call, 0) else {
                     return Val::unknown(span);
                 };
+                self.note_map(at, name);
                 let key = self.s.maps.get(name).map(|state| &state.key);
                 Val::boolean(
                     span,
@@ -421,6 +427,7 @@ impl Lowerer<'_, '_> {
             let name = access.map.name.clone();
             return match self.access_key(*at, &name, Some(access)) {
                 Ok(key) => {
+                    self.ask_map(access.map.span, &name);
                     let map = self.map_number(&name);
                     call_val(span, Ty::Bool, Call::Delete(map, key.map(Box::new)))
                 }
@@ -441,6 +448,7 @@ impl Lowerer<'_, '_> {
         if !self.use_map(at, &name, false) {
             return Val::unknown(span);
         }
+        self.ask_map(at, &name);
         let map = self.map_number(&name);
         call_val(span, Ty::Bool, Call::Delete(map, None))
     }
@@ -453,6 +461,7 @@ impl Lowerer<'_, '_> {
         if !self.use_map(at, &name, true) {
             return None;
         }
+        self.ask_map(at, &name);
         let key = self.map_key(&name, key?)?;
         Some((name, key))
     }
@@ -503,7 +512,7 @@ impl Lowerer<'_, '_> {
             other => other.clone(),
         };
         let space = self.s.maps[&name].value.space;
-        let merged = self.merge_local(idx, &ty, None, space);
+        let merged = self.merge_local(idx, &ty, &Literals::None, space);
         let to = self.locals.get(idx).state.ty.clone().unwrap_or(Ty::Void);
         let map = self.map_number(&name);
         if merged && to != ty {

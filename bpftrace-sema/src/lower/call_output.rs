@@ -293,12 +293,12 @@ impl Lowerer<'_, '_> {
             match piece {
                 FormatPiece::Literal(text) => format.push_str(&text.replace('%', "%%")),
                 FormatPiece::Spec(spec) => match kernel_spec(spec) {
-                    Some(text) => format.push_str(text),
+                    Some(text) => format.push_str(&text),
                     None => {
                         self.error(
                             codes::FORMAT,
                             span,
-                            "debugf() only takes %d, %u, %x, %p and %s, without width and flags",
+                            "debugf() only takes %d, %u, %x, %p and %s, without precision",
                         );
                         return Val::unknown(span);
                     }
@@ -387,22 +387,34 @@ impl Lowerer<'_, '_> {
 }
 
 /// How the kernel spells a conversion.
-fn kernel_spec(spec: &FormatSpec) -> Option<&'static str> {
-    let plain = !(spec.left || spec.plus || spec.alternate || spec.zero)
-        && spec.width.is_none()
-        && spec.precision.is_none();
-    if !plain {
+fn kernel_spec(spec: &FormatSpec) -> Option<String> {
+    if spec.precision.is_some() {
         return None;
     }
-    Some(match (spec.conversion, spec.length) {
-        (Conversion::Signed, Length::Long) => "%lld",
-        (Conversion::Signed, _) => "%d",
-        (Conversion::Unsigned, Length::Long) => "%llu",
-        (Conversion::Unsigned, _) => "%u",
-        (Conversion::Hex, Length::Long) => "%llx",
-        (Conversion::Hex, _) => "%x",
-        (Conversion::Pointer, _) => "%px",
-        (Conversion::Str, _) => "%s",
+    let conversion = match (spec.conversion, spec.length) {
+        (Conversion::Signed, Length::Long) => "lld",
+        (Conversion::Signed, _) => "d",
+        (Conversion::Unsigned, Length::Long) => "llu",
+        (Conversion::Unsigned, _) => "u",
+        (Conversion::Hex, Length::Long) => "llx",
+        (Conversion::Hex, _) => "x",
+        (Conversion::Pointer, _) => "px",
+        (Conversion::Str, _) => "s",
         _ => return None,
-    })
+    };
+    let flags = [
+        (spec.left, '-'),
+        (spec.plus, '+'),
+        (spec.alternate, '#'),
+        (spec.zero, '0'),
+    ];
+    let flags: String = flags
+        .iter()
+        .filter_map(|(set, flag)| set.then_some(*flag))
+        .collect();
+    let width = spec
+        .width
+        .map(|width| width.to_string())
+        .unwrap_or_default();
+    Some(format!("%{flags}{width}{conversion}"))
 }

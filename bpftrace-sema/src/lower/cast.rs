@@ -23,7 +23,11 @@ impl Lowerer<'_, '_> {
         let from = val.ty().clone();
         let expr = match (&from, &to) {
             (_, Ty::Int(int)) => match &from {
-                Ty::Int(have) if have == int && val.agg.is_none() && val.range.is_none() => {
+                Ty::Int(have)
+                    if have == int
+                        && val.agg.is_none()
+                        && (val.range.is_none() || val.as_literal().is_some()) =>
+                {
                     self.unnecessary(span, &to);
                     val.expr
                 }
@@ -47,7 +51,9 @@ impl Lowerer<'_, '_> {
                 _ => return self.no_cast(span, &val, &to),
             },
             (Ty::Bool, Ty::Bool) => {
-                self.unnecessary(span, &to);
+                if val.as_bool_literal().is_none() {
+                    self.unnecessary(span, &to);
+                }
                 val.expr
             }
             (Ty::Int(_) | Ty::Ptr(..) | Ty::Str(_) | Ty::Enum(..), Ty::Bool) => {

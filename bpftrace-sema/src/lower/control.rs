@@ -137,15 +137,12 @@ impl Lowerer<'_, '_> {
             return if bits != 0 { then } else { otherwise };
         }
         let types = &self.s.imported.table;
-        let joined = match (then.ty(), otherwise.ty()) {
-            (Ty::Int(a), Ty::Int(b)) => Some(Ty::Int(join::join_ints(
-                *a,
-                then.range,
-                *b,
-                otherwise.range,
-            ))),
-            (a, b) => join::join(a, b, types),
-        };
+        let joined = join::join_with_literals(
+            (then.ty(), &then.literals()),
+            (otherwise.ty(), &otherwise.literals()),
+            types,
+        )
+        .map(|(ty, _)| ty);
         let space = join::join_mem(then.space, otherwise.space);
         let (a, b) = (self.spell_val(&then), self.spell_val(&otherwise));
         let range = match (then.range, otherwise.range) {
@@ -249,8 +246,12 @@ impl Lowerer<'_, '_> {
         out: &mut Vec<Stmt>,
     ) {
         self.s.diags.push(
-            Diagnostic::warning(codes::DEPRECATED, span.start_with(5), "while is deprecated")
-                .with_hint("Use a for loop over a range, for example: for $i : 0..10 { ... }"),
+            Diagnostic::warning(
+                codes::DEPRECATED,
+                span.start_with(5),
+                "While loops are deprecated and may be removed in the future.",
+            )
+            .with_hint("Use a for loop over a range, for example: for $i : 0..10 { ... }"),
         );
         let cond = self.condition(cond);
         self.loops.push(LoopKind::Inline);
@@ -328,7 +329,7 @@ impl Lowerer<'_, '_> {
         local.n_assignments += 1;
         if let Some(iterated) = &iterated {
             let (ty, space) = iterated.var_type();
-            if !self.merge_local(idx, &ty, None, space) {
+            if !self.merge_local(idx, &ty, &join::Literals::None, space) {
                 self.locals.get_mut(idx).state.ty = Some(ty);
                 self.s.changed = true;
             }
@@ -396,6 +397,7 @@ impl Lowerer<'_, '_> {
         if !self.use_map(map.span, &map.name, true) {
             return None;
         }
+        self.ask_map(map.span, &map.name);
         let state = &self.s.maps[&map.name];
         let KeyState::Keyed(key) = &state.key else {
             return None;

@@ -133,7 +133,7 @@ impl Lowerer<'_, '_> {
             (Ty::Int(from), Ty::Int(int)) => {
                 let literal = val.as_literal();
                 let fits = literal.is_some_and(|value| crate::join::fits((value, value), *int));
-                if literal.is_some() && val.range.is_some() && !fits {
+                if literal.is_some() && !fits {
                     return None;
                 }
                 if literal.is_none() && val.range.is_none() && loses(from, *int) {
@@ -227,10 +227,7 @@ impl Lowerer<'_, '_> {
             let mut converted = Vec::with_capacity(elements.len());
             for (element, to) in elements.into_iter().zip(to.iter()) {
                 let mut val = Val::from_expr(element);
-                if let (ExprKind::Const(bits), Ty::Int(int)) = (&val.expr.kind, &val.expr.ty) {
-                    let value = super::int_value(*bits, *int);
-                    val.range = Some((value, value));
-                }
+                val.range = crate::join::element_range(&val.expr);
                 converted.push(self.coerce(val, to)?);
             }
             return Some(Expr {

@@ -6,6 +6,7 @@ use bpftrace_meta::{HostValue, ParamKind};
 
 use super::{Lowerer, MAX_CHAIN, Val, int_value};
 use crate::env::{KeyState, Merged};
+use crate::join::Literals;
 use crate::{Expr, ExprKind, IntTy, LocalIdx, Mem, StepTarget, StructId, Ty, codes, suggest};
 
 impl Lowerer<'_, '_> {
@@ -180,6 +181,7 @@ impl Lowerer<'_, '_> {
         if !self.use_map(span, name, false) {
             return Val::unknown(span);
         }
+        self.ask_map(ident.span, name);
         let state = &self.s.maps[name];
         if matches!(&state.key, KeyState::Keyed(_)) {
             return self.unsupported(span, "the address of a map with keys");
@@ -336,7 +338,7 @@ impl Lowerer<'_, '_> {
                 let Some(ty) = self.stepped_type(&val, decrement, op) else {
                     return Val::unknown(span);
                 };
-                self.merge_local(idx, &ty, None, val.space);
+                self.merge_local(idx, &ty, &Literals::None, val.space);
                 self.locals.get_mut(idx).n_assignments += 1;
                 let ty = self.locals.get(idx).state.ty.clone().unwrap_or(ty);
                 (ty, StepTarget::Local(idx))
@@ -387,7 +389,7 @@ impl Lowerer<'_, '_> {
             return None;
         }
         let ty = self.stepped_type(&val, decrement, op)?;
-        self.merge_map_value(name, &ty, None, val.space, val.span())?;
+        self.merge_map_value(name, &ty, &Literals::None, val.space, val.span())?;
         let ty = self.s.maps[name].value.ty.clone().unwrap_or(ty);
         let ExprKind::MapGet { map, key } = val.expr.kind else {
             return None;
@@ -543,7 +545,7 @@ impl Lowerer<'_, '_> {
         &mut self,
         idx: LocalIdx,
         ty: &Ty,
-        range: Option<crate::join::Range>,
+        literals: &Literals,
         space: Mem,
     ) -> bool {
         let types = &self.s.imported.table;
@@ -551,7 +553,7 @@ impl Lowerer<'_, '_> {
             .locals
             .get_mut(idx)
             .state
-            .merge(ty, range, space, types)
+            .merge(ty, literals, space, types)
         {
             Merged::Same => true,
             Merged::Changed => {

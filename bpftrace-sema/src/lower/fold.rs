@@ -36,7 +36,9 @@ pub(super) fn fold_ints(op: BinaryOp, a: i128, b: i128) -> Folded {
         B::BitAnd => from_bits(bits(a) & bits(b)),
         B::BitOr => from_bits(bits(a) | bits(b)),
         B::BitXor => from_bits(bits(a) ^ bits(b)),
-        B::Shl if (0..64).contains(&b) => int(Some(a << b)),
+        B::Shl if (0..64).contains(&b) && signed => int(Some(a << b)),
+        // What is unsigned loses bits, as at run time.
+        B::Shl if (0..64).contains(&b) => from_bits(bits(a) << b),
         B::Shr if (0..64).contains(&b) => Folded::Int(a >> b),
         B::Shl | B::Shr => Folded::Overflow,
         B::Eq => Folded::Bool(a == b),

@@ -65,11 +65,26 @@ impl Lowerer<'_, '_> {
                 format!("functions take at most {MAX_PARAMS} arguments"),
             );
         }
-        let params = function
+        // Types may be those of other parameters, wherever these are.
+        let is_typeof =
+            |param: &node::SubprogParam| matches!(param.ty.kind, TypeSpecKind::Typeof(_));
+        let (derived, plain): (Vec<_>, Vec<_>) = function
             .params
             .iter()
-            .map(|param| (param.var.name.clone(), self.passed_type(&param.ty)))
-            .collect();
+            .enumerate()
+            .partition(|(_, param)| is_typeof(param));
+        let mut params = vec![(String::new(), Ty::Void); function.params.len()];
+        for (at, param) in plain.into_iter().chain(derived) {
+            let ty = self.passed_type(&param.ty);
+            params[at] = (param.var.name.clone(), ty.clone());
+            if !self.visible.contains_key(&param.var.name) {
+                let idx = self.declare(&param.var.name, param.var.span);
+                let local = self.locals.get_mut(idx);
+                local.assigned = true;
+                local.state.ty = Some(ty);
+                local.state.fixed = true;
+            }
+        }
         let is_void =
             matches!(&function.return_type.kind, TypeSpecKind::Named(name) if name == "void");
         let ret = if is_void {
@@ -132,7 +147,16 @@ impl Lowerer<'_, '_> {
             local.state.space = Mem::Kernel;
             local.state.fixed = true;
         }
-        self.block(&function.body)
+        let body = self.block(&function.body);
+        if signature.ret != Ty::Void && !self.diverges && signature.span == function.name.span {
+            let ret = self.spell(&signature.ret);
+            self.error(
+                codes::TYPE_MISMATCH,
+                function.name.span,
+                format!("Function {name} is of type {ret}, but it can end without a return"),
+            );
+        }
+        body
     }
 
     /// `return` in a function.
@@ -156,10 +180,10 @@ impl Lowerer<'_, '_> {
             Some(tree) => self.expr(tree),
             None => Val::void(span),
         };
+        self.diverges = true;
         if !val.known {
             return;
         }
-        self.diverges = true;
         if val.is_void() && ret == Ty::Void {
             flatten(val.expr, out);
             out.push(stmt(span, StmtKind::Return(None)));

@@ -6,7 +6,7 @@ use bpftrace_ast::source::Span;
 
 use super::{Lowerer, Val, stmt};
 use crate::env::{KeyState, MapState, Merged, TyState};
-use crate::join::Range;
+use crate::join::Literals;
 use crate::{AggTy, Expr, ExprKind, IntTy, MapIdx, Mem, Stmt, StmtKind, Ty, codes, is_castable};
 
 impl Lowerer<'_, '_> {
@@ -27,6 +27,8 @@ impl Lowerer<'_, '_> {
                 declared: None,
                 used: false,
                 written: false,
+                assumed: false,
+                asked: None,
                 stepped: false,
             });
         state.used = true;
@@ -90,9 +92,18 @@ impl Lowerer<'_, '_> {
                 declared: None,
                 used: true,
                 written: false,
+                assumed: false,
+                asked: None,
                 stepped: false,
             });
         state.used = true;
+    }
+
+    /// Notes that a map is asked for its values, which something has to assign.
+    pub(super) fn ask_map(&mut self, span: Span, name: &str) {
+        if let Some(state) = self.s.maps.get_mut(name) {
+            state.asked.get_or_insert(span);
+        }
     }
 
     pub(super) fn map_number(&self, name: &str) -> MapIdx {
@@ -131,7 +142,7 @@ impl Lowerer<'_, '_> {
         else {
             return None;
         };
-        let merged = state.merge(key.ty(), key.range, key.space, types);
+        let merged = state.merge(key.ty(), &key.literals(), key.space, types);
         if merged == Merged::Changed {
             self.s.changed = true;
         }
@@ -215,13 +226,13 @@ impl Lowerer<'_, '_> {
         &mut self,
         name: &str,
         ty: &Ty,
-        range: Option<Range>,
+        literals: &Literals,
         space: Mem,
         span: Span,
     ) -> Option<()> {
         let types = &self.s.imported.table;
         let state = self.s.maps.get_mut(name)?;
-        match state.value.merge(ty, range, space, types) {
+        match state.value.merge(ty, literals, space, types) {
             Merged::Same => Some(()),
             Merged::Changed => {
                 self.s.changed = true;
@@ -257,7 +268,7 @@ impl Lowerer<'_, '_> {
         span: Span,
         map: &node::Ident,
         access: Option<&MapAccess>,
-        val: Val,
+        mut val: Val,
         out: &mut Vec<Stmt>,
     ) {
         let name = &map.name;
@@ -267,6 +278,15 @@ impl Lowerer<'_, '_> {
         }
         if !val.known {
             return;
+        }
+        // A map of integers takes what an aggregation has come to.
+        let takes_integers = self
+            .s
+            .maps
+            .get(name)
+            .is_some_and(|state| matches!(state.value.ty, Some(Ty::Int(_))) && !state.assumed);
+        if takes_integers && matches!(val.ty(), Ty::Int(_)) {
+            val.agg = None;
         }
         let aggregation = match (val.ty(), &val.agg) {
             (Ty::Agg(agg), _) => Some(agg.clone()),
@@ -322,7 +342,7 @@ impl Lowerer<'_, '_> {
         let val = self.stored(val);
         let from = val.ty().clone();
         if self
-            .merge_map_value(name, &from, val.range, val.space, span)
+            .merge_map_value(name, &from, &val.literals(), val.space, span)
             .is_none()
         {
             return;

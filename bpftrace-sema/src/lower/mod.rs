@@ -38,7 +38,7 @@ use bpftrace_meta::{HostValue, NamedParam};
 use crate::cdef::{Asker, CDefs};
 use crate::env::{Locals, Maps};
 use crate::import::Imported;
-use crate::join::{self, Range};
+use crate::join::{self, Literals, Range};
 use crate::pass::config::Settings;
 use crate::pass::macros::{Caller, Macros};
 use crate::pass::units::Unit;
@@ -293,6 +293,11 @@ impl Val {
 
     fn ty(&self) -> &Ty {
         &self.expr.ty
+    }
+
+    /// Where in it there are integer literals.
+    fn literals(&self) -> Literals {
+        Literals::of(&self.expr, self.range)
     }
 
     fn span(&self) -> Span {

@@ -85,6 +85,9 @@ impl Lowerer<'_, '_> {
                     }
                     return self.cast_to(val.expr, Ty::Bool, crate::CastKind::Truth);
                 }
+                Ty::Str(_) if let Some(text) = val.as_str_literal() => {
+                    return Val::boolean(span, !text.is_empty()).expr;
+                }
                 _ => {}
             }
         }
@@ -155,7 +158,8 @@ impl Lowerer<'_, '_> {
                         _ => Val::new(Ty::Int(IntTy::U64), span, ExprKind::Const(!(value as u64))),
                     };
                 }
-                let Some(int) = self.as_int(&val) else {
+                let int = self.as_int(&val).filter(|_| *val.ty() != Ty::Bool);
+                let Some(int) = int else {
                     let sign = op.as_str();
                     let spelled = self.spell_val(&val);
                     self.error(
@@ -286,7 +290,14 @@ impl Lowerer<'_, '_> {
             (a, b) => join::join_mem(a, b),
         };
         let flexible = a_range.is_some() && b_range.is_some();
-        let (left, right) = (self.int_of(left, wide), self.int_of(right, wide));
+        let (left, right) = if a.signed == b.signed || matches!(op, Op::Shl | Op::Shr) {
+            (self.int_of(left, wide), self.int_of(right, wide))
+        } else {
+            (
+                self.int_of_warned(left, wide),
+                self.int_of_warned(right, wide),
+            )
+        };
         let kind = ExprKind::Binary(binary_op(op), Box::new(left), Box::new(right));
         let mut val = Val::new(Ty::Int(wide), span, kind).with_space(space);
         if flexible {
@@ -376,13 +387,21 @@ impl Lowerer<'_, '_> {
             | (Ty::Buf(_), Ty::Buf(_))
                 if equality =>
             {
-                match join::join(left.ty(), right.ty(), &self.s.imported.table) {
-                    Some(ty) => {
+                match join::join_with_literals(
+                    (left.ty(), &left.literals()),
+                    (right.ty(), &right.literals()),
+                    &self.s.imported.table,
+                ) {
+                    Some((ty, _)) => {
                         let (a, b) = (self.coerce(left, &ty), self.coerce(right, &ty));
                         match (a, b) {
                             (Some(a), Some(b)) => done(a, b),
                             _ => Val::unknown(span),
                         }
+                    }
+                    // Literals that are not alike are not equal.
+                    None if is_constant(&left.expr) && is_constant(&right.expr) => {
+                        Val::boolean(span, op == Op::Ne)
                     }
                     None => self.mismatch(span, op, op_span, &left, &right),
                 }
@@ -447,6 +466,15 @@ fn operands_signed(
     match (a_range, b_range) {
         (None, None) => a.signed || b.signed,
         _ => join_ints(wide(a), a_range, wide(b), b_range).signed,
+    }
+}
+
+/// Whether an expression is made of literals alone.
+fn is_constant(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Const(_) | ExprKind::Str(_) => true,
+        ExprKind::Tuple(elements) => elements.iter().all(is_constant),
+        _ => false,
     }
 }
 

@@ -154,7 +154,8 @@ impl Lowerer<'_, '_> {
         if let Some(ty) = declared_ty {
             // A string without a size takes that of what is assigned.
             let sized = !matches!(ty, Ty::Str(0));
-            if sized && !local.state.fixed {
+            // What `typeof` gives may grow from round to round.
+            if sized && (!local.state.fixed || local.state.ty.as_ref() != Some(&ty)) {
                 local.state.ty = Some(ty);
                 local.state.fixed = true;
                 self.s.changed = true;
@@ -273,7 +274,7 @@ impl Lowerer<'_, '_> {
             self.locals
                 .get_mut(idx)
                 .state
-                .merge(&ty, val.range, space, types)
+                .merge(&ty, &val.literals(), space, types)
         };
         if merged == Merged::Changed {
             self.s.changed = true;

@@ -300,11 +300,13 @@ impl Lowerer<'_, '_> {
             }
             TypeOrExpr::Expr(expr) => {
                 // A keyed map without key stands for its keys.
-                if let bpftrace_ast::node::ExprKind::Map(name) = &expr.kind
-                    && let Some(state) = self.s.maps.get(name)
-                    && let KeyState::Keyed(key) = &state.key
-                {
-                    return key.ty.clone();
+                if let bpftrace_ast::node::ExprKind::Map(name) = &expr.kind {
+                    self.note_map(expr.span, name);
+                    match &self.s.maps[name.as_str()].key {
+                        KeyState::Keyed(key) => return key.ty.clone(),
+                        KeyState::Unused => return None,
+                        KeyState::Scalar => {}
+                    }
                 }
                 // The argument of a macro, which may be a name of a type.
                 if let bpftrace_ast::node::ExprKind::Ident(name) = &expr.kind

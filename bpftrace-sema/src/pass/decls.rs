@@ -78,6 +78,8 @@ fn declare_map(decl: &MapDecl, maps: &mut Maps, diags: &mut Vec<Diagnostic>) {
             }),
             used: false,
             written: false,
+            assumed: false,
+            asked: None,
             stepped: false,
         },
     );
@@ -94,10 +96,13 @@ pub(crate) fn check_maps(maps: &Maps, diags: &mut Vec<Diagnostic>) {
             ));
             continue;
         }
-        if state.key == KeyState::Unused {
+        let assigned = state.value.ty.is_some() && (state.written || !state.assumed);
+        let has_values = assigned || state.declared.is_some();
+        let asked = state.asked.filter(|_| !has_values);
+        if state.key == KeyState::Unused || asked.is_some() {
             let mut diag = Diagnostic::error(
                 codes::UNDEFINED_MAP,
-                state.span,
+                asked.unwrap_or(state.span),
                 format!("Undefined map: @{name}"),
             );
             let others = maps

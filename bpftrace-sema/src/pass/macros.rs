@@ -82,6 +82,21 @@ impl<'a> Macros<'a> {
                 ));
             }
         }
+        for (idx, param) in definition.params.iter().enumerate() {
+            let same = |first: &&bpftrace_ast::node::MacroParam| {
+                first.kind == param.kind && first.name.name == param.name.name
+            };
+            if let Some(first) = definition.params[..idx].iter().find(same) {
+                diags.push(
+                    Diagnostic::error(
+                        codes::REDECLARED,
+                        param.name.span,
+                        format!("macro argument {} is there twice", param.name.name),
+                    )
+                    .with_context(first.name.span, "This is the first one."),
+                );
+            }
+        }
         let others = self.by_name.entry(&definition.name.name).or_default();
         let kinds = |m: &Macro| m.params.iter().map(|param| param.kind).collect::<Vec<_>>();
         if let Some(first) = others
