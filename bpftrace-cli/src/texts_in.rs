@@ -8,8 +8,11 @@ use std::{
 };
 
 use bpftrace_sema::{
-    Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, TextSource,
+    Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, ObjectFile,
+    TextSource,
 };
+
+use goblin::elf::{Elf, header, sym};
 
 use crate::cmd::reason;
 
@@ -167,8 +170,10 @@ impl HostTexts {
         let content = match () {
             () if name.ends_with(".bt") => ImportContent::Script(text()?),
             () if name.ends_with(".h") => ImportContent::Header(text()?),
-            () if name.ends_with(".bpf.o") => ImportContent::Object(read()?),
-            () if name.ends_with(".bpf.c") => ImportContent::Object(self.compiled(path)?),
+            () if name.ends_with(".bpf.o") => ImportContent::Object(object(path, read()?)?),
+            () if name.ends_with(".bpf.c") => {
+                ImportContent::Object(object(path, self.compiled(path)?)?)
+            }
             () => return Ok(None),
         };
         Ok(Some(ImportedFile {
@@ -209,6 +214,49 @@ impl HostTexts {
             ))),
         }
     }
+}
+
+/// What the compiler needs to know of a BPF object.
+fn object(path: &Path, bytes: Vec<u8>) -> Result<ObjectFile, ImportError> {
+    let wrong = |what: &str| {
+        let shown = path.display();
+        ImportError::Other(format!("cannot import '{shown}': {what}"))
+    };
+    // The header first: what is behind it is read as it says.
+    let class = bytes.get(header::EI_CLASS).copied();
+    if !bytes.starts_with(header::ELFMAG) || class != Some(header::ELFCLASS64) {
+        return Err(wrong("it is no BPF object"));
+    }
+    if bytes.get(header::EI_DATA) != Some(&header::ELFDATA2LSB) {
+        return Err(wrong("it is for machines of another byte order"));
+    }
+    let elf = Elf::parse(&bytes).map_err(|error| wrong(&format!("it is damaged: {error}")))?;
+    if elf.header.e_machine != header::EM_BPF || elf.header.e_type != header::ET_REL {
+        return Err(wrong("it is no BPF object"));
+    }
+    let section = |name: &str| {
+        let mut sections = elf.section_headers.iter().enumerate();
+        sections.find(|(_, section)| elf.shdr_strtab.get_at(section.sh_name) == Some(name))
+    };
+    let btf = section(".BTF")
+        .and_then(|(_, section)| bytes.get(section.file_range()?))
+        .ok_or_else(|| wrong("it has no BTF; 'clang -g' makes it"))?
+        .to_vec();
+    // Programs have sections of their own.
+    let text = section(".text").map(|(at, _)| at);
+    let functions = elf
+        .syms
+        .iter()
+        .filter(|symbol| symbol.is_function() && symbol.st_bind() != sym::STB_LOCAL)
+        .filter(|symbol| Some(symbol.st_shndx) == text)
+        .filter_map(|symbol| elf.strtab.get_at(symbol.st_name))
+        .map(str::to_owned)
+        .collect();
+    Ok(ObjectFile {
+        btf,
+        functions,
+        bytes,
+    })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ImportError {

@@ -225,6 +225,37 @@ fn symbols_are_those_that_libbpf_looks_for() {
     );
 }
 
+// F013
+#[test]
+fn functions_of_other_objects_are_hidden_and_in_no_section() {
+    let mut spec = sample();
+    let ExternKind::Function(proto) = spec.externs[0].kind else {
+        panic!("the first extern is a function");
+    };
+    spec.externs[0] = ExternDef {
+        name: "elsewhere".to_owned(),
+        kind: ExternKind::Linked(proto),
+        weak: false,
+    };
+    let object = written(&spec);
+    let elf = Elf::parse(&object.elf).expect("an ELF file");
+    let symbol = elf
+        .syms
+        .iter()
+        .find(|symbol| elf.strtab.get_at(symbol.st_name) == Some("elsewhere"))
+        .expect("the symbol");
+    assert_eq!(symbol.st_shndx, 0);
+    assert_eq!(symbol.st_bind(), goblin::elf::sym::STB_GLOBAL);
+    assert_eq!(symbol.st_visibility(), goblin::elf::sym::STV_HIDDEN);
+    let types = btf(&object);
+    let n_types = |name| {
+        types
+            .resolve_types_by_name(name)
+            .map_or(0, |types| types.len())
+    };
+    assert_eq!((n_types("elsewhere"), n_types(".ksyms")), (1, 0));
+}
+
 #[test]
 fn relocations_name_a_symbol_and_a_kind() {
     let object = written(&sample());

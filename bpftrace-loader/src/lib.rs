@@ -25,6 +25,7 @@ mod error;
 pub mod features;
 mod ffi;
 pub mod host;
+mod link_objects;
 mod load;
 mod manifest_json;
 pub mod number;
@@ -36,6 +37,7 @@ use bpftrace_meta::{Artifact, ProbeTarget};
 
 pub use error::{ErrorKind, LoadError};
 pub use host::{Host, LinuxHost};
+pub use link_objects::{LinkError, link_objects};
 pub use manifest_json::manifest_json;
 pub use options::RunOptions;
 

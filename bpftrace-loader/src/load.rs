@@ -450,6 +450,7 @@ fn explain(
     if let Some(complaint) = &complaint {
         if place == probe.place
             && let Some(line) = &complaint.line
+            && !line.is_empty()
         {
             error = error.note(format!("in: {line}"));
         }

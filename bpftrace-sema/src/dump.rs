@@ -455,6 +455,11 @@ impl<'a> Dumper<'a> {
                     .map_or("?", |f| &f.name);
                 format!("{name}({}):{}", self.list(args), ty())
             }
+            ExprKind::CallImported(idx, args) => {
+                let functions = &self.program.imported_functions;
+                let name = functions.get(idx.0 as usize).map_or("?", |f| &f.name);
+                format!("{name}({}):{}", self.list(args), ty())
+            }
         }
     }
 

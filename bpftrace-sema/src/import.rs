@@ -308,6 +308,9 @@ impl Imported {
 fn origin_of(ty: TypeRef) -> Origin {
     if ty.is_of_program() {
         Origin::User
+    } else if ty.is_of_import() {
+        // Its code uses the same layout.
+        Origin::Script
     } else {
         Origin::Kernel
     }

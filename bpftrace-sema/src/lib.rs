@@ -43,7 +43,8 @@ pub use pipeline::analyze;
 pub use spell::spell;
 
 pub use texts::{
-    Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, NoTexts, TextSource,
+    Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, NoTexts,
+    ObjectFile, TextSource,
 };
 pub use ty::{
     ARGUMENT_REGISTERS, AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef,

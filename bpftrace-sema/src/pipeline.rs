@@ -10,7 +10,7 @@ use bpftrace_meta::{HostValue, ProgramKind, UserLayout};
 use crate::cached::Cached;
 use crate::cdef::{CText, read_c};
 use crate::env::{KeyState, Locals, MapState};
-use crate::lower::{Session, Tables, lower_unit, read_signatures};
+use crate::lower::{Session, Tables, lower_unit, read_imported, read_signatures};
 use crate::pass::attach::needs_pid_filter;
 use crate::pass::macros::Macros;
 use crate::pass::{config, decls, imports, units};
@@ -18,9 +18,10 @@ use crate::require::find_requirements;
 use crate::stdlib::Library;
 use crate::texts::TextSource;
 use crate::typed::{expanded_from, outside_library};
-use crate::typeinfo::TypeSource;
+use crate::typeinfo::{TypeSource, WithObjects};
 use crate::{
-    Body, CodeOptions, Function, IntTy, MapDef, MapIdx, Probe, SemaOptions, Ty, TypedProgram, codes,
+    Body, CodeOptions, Function, ImportedObject, IntTy, MapDef, MapIdx, Probe, SemaOptions, Ty,
+    TypedProgram, codes,
 };
 
 /// Rounds of type inference. Types only get wider, so scripts that people write need three or four.
@@ -35,20 +36,11 @@ pub fn analyze(
     texts: &dyn TextSource,
     options: &SemaOptions,
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
-    let types = Cached::new(types);
     let mut import_diags = Vec::new();
     let merged = imports::merge(script, sources, texts, &mut import_diags);
-    for object in &merged.objects {
-        import_diags.push(Diagnostic::error(
-            codes::UNSUPPORTED,
-            object.import.span,
-            format!(
-                "BPF objects cannot be imported yet: {} ({} bytes)",
-                object.path,
-                object.bytes.len()
-            ),
-        ));
-    }
+    let btf = merged.objects.iter().map(|object| &*object.file.btf);
+    let objects = WithObjects::new(types, btf);
+    let types = Cached::new(&objects);
     let library = Library::load(&merged.script, sources);
     let mut impossible = units::Impossible::new();
     let mut first = None;
@@ -62,6 +54,7 @@ pub fn analyze(
             diags,
             sources,
             &types,
+            &objects,
             texts,
             options,
             &mut wrong,
@@ -92,6 +85,7 @@ fn analyze_without(
     mut diags: Vec<Diagnostic>,
     sources: &mut SourceMap,
     types: &Cached<'_>,
+    objects: &WithObjects<'_>,
     texts: &dyn TextSource,
     options: &SemaOptions,
     wrong: &mut units::Impossible,
@@ -140,6 +134,7 @@ fn analyze_without(
         &mut diags,
     );
     read_signatures(&mut session, &units, &mut diags);
+    read_imported(&mut session, &merged.objects, objects, &mut diags);
     decls::declare_maps(script, &mut session.maps, &mut diags);
     let (bodies, layouts) = infer(&mut session, &units, &mut diags, wrong);
     // A probe that is missing may be what gives a map its type.
@@ -157,6 +152,12 @@ fn analyze_without(
 
     // 4. The program, and what the kernel must be able to do for it.
     let mut program = assemble(session, &units, bodies, layouts, n_probes);
+    let object = |object: &imports::ImportedObject| ImportedObject {
+        path: object.path.clone(),
+        span: object.import.span,
+        bytes: object.file.bytes.clone(),
+    };
+    program.objects = merged.objects.iter().map(object).collect();
     program.typed_params.extend(typed_params);
     program.typed_params.sort_unstable();
     program.typed_params.dedup();
@@ -365,6 +366,7 @@ fn assemble(
         tables,
         options,
         expansions,
+        imported_functions,
         ..
     } = session;
     TypedProgram {
@@ -372,6 +374,8 @@ fn assemble(
         maps,
         probes,
         functions,
+        objects: Vec::new(),
+        imported_functions,
         slots: tables.slots,
         time_formats: tables.time_formats,
         cgroup_filters: tables.cgroup_filters,

@@ -53,7 +53,18 @@ pub enum ImportContent {
     /// C definitions (`.h`).
     Header(String),
     /// A BPF object (`.bpf.o`), or what was made of C (`.bpf.c`).
-    Object(Vec<u8>),
+    Object(ObjectFile),
+}
+
+/// A BPF object that can be linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectFile {
+    /// The whole file.
+    pub bytes: Vec<u8>,
+    /// Its section `.BTF`.
+    pub btf: Vec<u8>,
+    /// Names of the functions that other objects can call, in the order of the file.
+    pub functions: Vec<String>,
 }
 
 /// Why an import cannot be had.

@@ -36,6 +36,10 @@ pub struct LocalIdx(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionIdx(pub u32);
 
+/// Index of a function of an imported object in [`TypedProgram::imported_functions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImportedFunctionIdx(pub u32);
+
 /// A script, typed.
 #[derive(Clone, Debug)]
 pub struct TypedProgram {
@@ -47,6 +51,10 @@ pub struct TypedProgram {
     pub probes: Vec<Probe>,
     /// Subprograms (`fn`).
     pub functions: Vec<Function>,
+    /// BPF objects to link with the script's, in order.
+    pub objects: Vec<ImportedObject>,
+    /// Functions of those that the script can call.
+    pub imported_functions: Vec<ImportedFunction>,
     /// Values bound at start, each once.
     pub slots: Vec<SlotDef>,
     /// Formats of `strftime` calls, each once.
@@ -193,6 +201,84 @@ pub struct Function {
     pub body: Body,
     /// The definition.
     pub span: Span,
+}
+
+/// A BPF object that the script imports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedObject {
+    /// Its path.
+    pub path: String,
+    /// Where the script imports it.
+    pub span: Span,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// A function of an imported object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportedFunction {
+    /// Name.
+    pub name: String,
+    /// Parameters: names, which may be empty, and types.
+    pub params: Vec<(String, Ty)>,
+    /// Return type.
+    pub ret: Ty,
+    /// The parameters and the return type as C has them.
+    pub signature: CSignature,
+    /// Where the script imports the object.
+    pub span: Span,
+}
+
+/// Types of a C function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CSignature {
+    /// Of the parameters.
+    pub params: Vec<CType>,
+    /// Of what it returns.
+    pub ret: CType,
+}
+
+/// As much of a C type as tells whether two declarations of a function agree. Typedefs and qualifiers are
+/// gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CType {
+    /// `void`.
+    Void,
+    /// An integer.
+    Int {
+        /// C name.
+        name: String,
+        /// Bytes.
+        size: u8,
+        /// Two's complement.
+        signed: bool,
+        /// `_Bool`.
+        is_bool: bool,
+    },
+    /// A floating-point number of so many bytes.
+    Float(u8),
+    /// A pointer.
+    Ptr(Box<CType>),
+    /// An array.
+    Array(Box<CType>),
+    /// A struct or union.
+    Struct {
+        /// Name; empty when anonymous.
+        name: String,
+        /// Whether it is a union.
+        is_union: bool,
+    },
+    /// An enum.
+    Enum {
+        /// Name; empty when anonymous.
+        name: String,
+        /// Bytes.
+        size: u8,
+        /// Two's complement.
+        signed: bool,
+    },
+    /// A function.
+    Func(Box<CSignature>),
 }
 
 /// Code with its variables.
@@ -476,6 +562,8 @@ pub enum ExprKind {
     Call(Call),
     /// A subprogram of the script.
     CallFunction(FunctionIdx, Vec<Expr>),
+    /// A function of an imported object.
+    CallImported(ImportedFunctionIdx, Vec<Expr>),
 }
 
 /// What `++` and `--` change.

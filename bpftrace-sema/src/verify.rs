@@ -367,6 +367,23 @@ impl Verifier<'_> {
                 }
                 Ok(())
             }
+            ExprKind::CallImported(idx, args) => {
+                let functions = &self.program.imported_functions;
+                let Some(function) = functions.get(idx.0 as usize) else {
+                    return Err(format!("no imported function {idx:?}"));
+                };
+                self.same("return value", ty, &function.ret)?;
+                require(args.len() == function.params.len(), || {
+                    format!("{} arguments of {}", args.len(), function.name)
+                })?;
+                for (arg, (_, param)) in args.iter().zip(&function.params) {
+                    // Any pointer will do for a pointer.
+                    if !matches!((&arg.ty, param), (Ty::Ptr(..), Ty::Ptr(..))) {
+                        self.same("argument", &arg.ty, param)?;
+                    }
+                }
+                Ok(())
+            }
         }
     }
 

@@ -101,7 +101,9 @@ fn expr_children<'a>(expr: &'a Expr, out: &mut Vec<Node<'a>>) {
             out.extend(stmts.iter().map(Node::Stmt));
             out.push(Node::Expr(value));
         }
-        ExprKind::Tuple(elements) | ExprKind::CallFunction(_, elements) => {
+        ExprKind::Tuple(elements)
+        | ExprKind::CallFunction(_, elements)
+        | ExprKind::CallImported(_, elements) => {
             out.extend(elements.iter().map(Node::Expr));
         }
         ExprKind::MapGet { key, .. } => out.extend(key.iter().map(|key| Node::Expr(key))),

@@ -1,1 +1,1 @@
-//! Tests across crates.
+//! Tests across crates, and what writes the BPF objects that runtime tests import.

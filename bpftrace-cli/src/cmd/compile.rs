@@ -6,11 +6,11 @@ use bpftrace_ast::diag::{Code, Diagnostic};
 use bpftrace_ast::dump::Spans;
 use bpftrace_ast::source::SourceMap;
 use bpftrace_codegen::{CodegenError, CodegenOptions, DumpStages, ScriptInfo};
-use bpftrace_loader::LinuxHost;
 use bpftrace_loader::options::{OutputFormat, OutputOptions, RunOptions, Warnings, open_sink};
 use bpftrace_loader::print::BufferMode;
+use bpftrace_loader::{LinkError, LinuxHost};
 use bpftrace_meta::{Artifact, ParamKind};
-use bpftrace_sema::{KernelTypes, SemaOptions};
+use bpftrace_sema::{ImportedObject, KernelTypes, SemaOptions};
 
 use super::{fail, read, reason, say, show};
 use crate::args::{Compile, ShowStages, Then};
@@ -123,15 +123,34 @@ fn artifact(options: &Compile) -> Result<Artifact, ExitCode> {
         dump: dump_stages(options.show),
         ..CodegenOptions::new()
     };
-    let (artifact, dumps) = bpftrace_codegen::compile(&program, &sources, &info, &codegen_options)
-        .map_err(|error| codegen_failed(&error, &sources))?;
+    let (mut artifact, dumps) =
+        bpftrace_codegen::compile(&program, &sources, &info, &codegen_options)
+            .map_err(|error| codegen_failed(&error, &sources))?;
     for text in [dumps.clif, dumps.clif_opt, dumps.vcode, dumps.bpf]
         .into_iter()
         .flatten()
     {
         say(&text);
     }
+    if let Some(diagnostic) = link(&mut artifact, &program.objects) {
+        show(&[diagnostic], &sources, warnings);
+        return Err(ExitCode::FAILURE);
+    }
     Ok(artifact)
+}
+
+/// Puts the objects that the script imports into its own; what keeps them from being put there.
+fn link(artifact: &mut Artifact, objects: &[ImportedObject]) -> Option<Diagnostic> {
+    let first = objects.first()?;
+    let files = objects.iter().map(|object| (&*object.path, &*object.bytes));
+    let files: Vec<(&str, &[u8])> = files.collect();
+    let error = bpftrace_loader::link_objects(artifact, &files).err()?;
+    let culprit = match &error {
+        LinkError::Object(at, _) => objects.get(*at).unwrap_or(first),
+        LinkError::Whole(_) => first,
+    };
+    let what = format!("cannot link '{}': {error}", culprit.path);
+    Some(Diagnostic::error(Code::new("import"), culprit.span, what))
 }
 
 fn sema_options(options: &Compile) -> SemaOptions {

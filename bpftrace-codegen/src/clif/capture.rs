@@ -288,7 +288,7 @@ pub(super) fn operands(kind: &ExprKind) -> Vec<&Expr> {
             StepTarget::Map { key, .. } => key.as_deref().into_iter().collect(),
         },
         ExprKind::Call(call) => call_args(call),
-        ExprKind::CallFunction(_, args) => args.iter().collect(),
+        ExprKind::CallFunction(_, args) | ExprKind::CallImported(_, args) => args.iter().collect(),
     }
 }
 
@@ -339,7 +339,10 @@ pub(super) fn call_args(call: &Call) -> Vec<&Expr> {
 /// evaluated while a record of the ring buffer is reserved.
 pub(super) fn is_pure(expr: &Expr) -> bool {
     match &expr.kind {
-        ExprKind::Block(..) | ExprKind::Step { .. } | ExprKind::CallFunction(..) => false,
+        ExprKind::Block(..)
+        | ExprKind::Step { .. }
+        | ExprKind::CallFunction(..)
+        | ExprKind::CallImported(..) => false,
         ExprKind::Call(
             Call::Delete(..)
             | Call::Find(..)

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use bpftrace_sema::{Origin, StructId, Ty, TypeTable};
+use bpftrace_sema::{CSignature, CType, Origin, StructId, Ty, TypeTable};
 
 use crate::object::{Enumerator, Member, Type, TypeGraph, TypeRef};
 
@@ -108,6 +108,59 @@ impl<'p> CoreTypes<'p> {
                 .collect(),
             ret,
         })
+    }
+
+    /// The type of a function of another object. Linking compares names and kinds, and behind pointers not
+    /// what structs are made of.
+    pub(super) fn c_function(&mut self, signature: &CSignature) -> TypeRef {
+        let params = signature.params.iter();
+        let params = params.map(|ty| (String::new(), self.c_type(ty))).collect();
+        let ret = self.c_type(&signature.ret);
+        self.graph.add(Type::Function { params, ret })
+    }
+
+    fn c_type(&mut self, ty: &CType) -> TypeRef {
+        let ty = match ty {
+            CType::Void => return TypeRef::VOID,
+            CType::Int {
+                name,
+                size,
+                signed,
+                is_bool,
+            } => Type::Int {
+                name: name.clone(),
+                size: u32::from(*size),
+                signed: *signed,
+                boolean: *is_bool,
+            },
+            CType::Float(size) => Type::Float {
+                name: "double".to_owned(),
+                size: u32::from(*size),
+            },
+            CType::Ptr(to) => Type::Ptr(self.c_type(to)),
+            CType::Array(element) => Type::Array {
+                element: self.c_type(element),
+                len: 1,
+            },
+            CType::Struct { name, is_union } if name.is_empty() => Type::Struct {
+                name: String::new(),
+                is_union: *is_union,
+                size: 0,
+                members: Vec::new(),
+            },
+            CType::Struct { name, is_union } => Type::Forward {
+                name: name.clone(),
+                is_union: *is_union,
+            },
+            CType::Enum { name, size, signed } => Type::Enum {
+                name: name.clone(),
+                size: u32::from(*size),
+                signed: *signed,
+                values: Vec::new(),
+            },
+            CType::Func(signature) => return self.c_function(signature),
+        };
+        self.graph.add(ty)
     }
 
     /// `int`.

@@ -46,6 +46,9 @@ impl FnCx<'_, '_> {
             ExprKind::CallFunction(function, args) if expr.ty == Ty::Void => {
                 self.call_function(*function, args)?;
             }
+            ExprKind::CallImported(function, args) if expr.ty == Ty::Void => {
+                self.call_imported(*function, args)?;
+            }
             // A constant, such as what an empty block is worth.
             _ if expr.ty == Ty::Void => {}
             _ if scalar_type(&expr.ty).is_some() => {
@@ -179,6 +182,10 @@ impl FnCx<'_, '_> {
             ExprKind::Call(call) => self.scalar_call(call, &expr.ty),
             ExprKind::CallFunction(function, args) => {
                 let value = self.call_function(*function, args)?;
+                Ok(self.resize_int(value, ty, false))
+            }
+            ExprKind::CallImported(function, args) => {
+                let value = self.call_imported(*function, args)?;
                 Ok(self.resize_int(value, ty, false))
             }
             ExprKind::Str(_) | ExprKind::Tuple(_) => self.internal("a value in memory as a scalar"),
@@ -317,7 +324,7 @@ impl FnCx<'_, '_> {
             }
             ExprKind::Builtin(builtin) => self.store_builtin(*builtin, &expr.ty, dst, fill),
             ExprKind::Call(call) => self.store_call(call, &expr.ty, dst, fill),
-            ExprKind::CallFunction(..) => {
+            ExprKind::CallFunction(..) | ExprKind::CallImported(..) => {
                 self.unsupported("a function that returns a value in memory")
             }
             _ if expr.ty == Ty::Void => Ok(()),
@@ -495,6 +502,26 @@ impl FnCx<'_, '_> {
 
     /// Calls a subprogram of the script.
     fn call_function(&mut self, function: bpftrace_sema::FunctionIdx, args: &[Expr]) -> R<Value> {
+        let values = self.passed(args)?;
+        Ok(self.call_subprog(function.0, &values))
+    }
+
+    fn call_imported(
+        &mut self,
+        function: bpftrace_sema::ImportedFunctionIdx,
+        args: &[Expr],
+    ) -> R<Value> {
+        let values = self.passed(args)?;
+        let program = self.m.program;
+        let Some(function) = program.imported_functions.get(function.0 as usize) else {
+            return self.internal("an imported function that is not there");
+        };
+        let row = self.m.imported_function(function);
+        Ok(self.call_kfunc(row, &values))
+    }
+
+    /// Arguments as they are in registers.
+    fn passed(&mut self, args: &[Expr]) -> R<Vec<Value>> {
         if args.len() > 5 {
             return self.unsupported("a function with more than five parameters");
         }
@@ -507,7 +534,7 @@ impl FnCx<'_, '_> {
             let value = self.scalar(arg)?;
             values.push(self.resize_int(value, types::I64, signed));
         }
-        Ok(self.call_subprog(function.0, &values))
+        Ok(values)
     }
 
     /// Whether a variable can be assigned to directly although the expression may read it.

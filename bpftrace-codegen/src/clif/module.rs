@@ -7,7 +7,7 @@ use bpftrace_meta::{
     EventId, EventMeta, Feature, HostSlot, HostValue, MapId, MapMeta, MapRole, MapSize,
     Requirement, SlotForm, SlotType, SourceRange, USDT_ENTRY_SIZE, UnwindTable, unwind,
 };
-use bpftrace_sema::{SlotIdx, Ty, TypedProgram};
+use bpftrace_sema::{ImportedFunction, SlotIdx, Ty, TypedProgram};
 use cranelift_codegen::ir::Function;
 
 use super::R;
@@ -573,14 +573,27 @@ impl<'p> Module<'p> {
     // Functions of the kernel. They are weak: where the kernel lacks one, the call must not be reachable.
 
     fn kfunc(&mut self, name: &str, params: &[(&str, TypeRef)], ret: TypeRef) -> u32 {
+        self.extern_row(name, |core| ExternDef {
+            name: name.to_owned(),
+            kind: ExternKind::Function(core.function(params, ret)),
+            weak: true,
+        })
+    }
+
+    /// A function of an object that is linked with the script's.
+    pub(super) fn imported_function(&mut self, function: &ImportedFunction) -> u32 {
+        self.extern_row(&function.name, |core| ExternDef {
+            name: function.name.clone(),
+            kind: ExternKind::Linked(core.c_function(&function.signature)),
+            weak: false,
+        })
+    }
+
+    fn extern_row(&mut self, name: &str, new: impl FnOnce(&mut CoreTypes<'_>) -> ExternDef) -> u32 {
         let row = self.externs.iter().position(|known| known.name == name);
         let row = row.unwrap_or_else(|| {
-            let ty = self.core.function(params, ret);
-            self.externs.push(ExternDef {
-                name: name.to_owned(),
-                kind: ExternKind::Function(ty),
-                weak: true,
-            });
+            let new = new(&mut self.core);
+            self.externs.push(new);
             self.externs.len() - 1
         });
         u32::try_from(row).unwrap_or(u32::MAX)

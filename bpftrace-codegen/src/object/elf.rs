@@ -70,6 +70,9 @@ pub(super) enum SymbolKind {
     Object,
     /// Not in this object.
     Undefined,
+    /// In another object that is linked with this one. It is then hidden, by which libbpf knows a function
+    /// that is not to be checked on its own.
+    Linked,
 }
 
 #[derive(Clone, Debug)]
@@ -176,7 +179,7 @@ pub(super) fn write_elf(
             section: symbol.section.map(|section| section_indices[section].0),
             st_name: writer.string_offset(symbol_names[row]),
             st_info: symbol.info(),
-            st_other: elf::SymbolOther(0),
+            st_other: symbol.visibility(),
             st_shndx: elf::SHN_UNDEF,
             st_value: symbol.value,
             st_size: symbol.size,
@@ -264,8 +267,15 @@ impl ElfSymbol {
             SymbolKind::Section => elf::STT_SECTION,
             SymbolKind::Function => elf::STT_FUNC,
             SymbolKind::Object => elf::STT_OBJECT,
-            SymbolKind::Undefined => elf::STT_NOTYPE,
+            SymbolKind::Undefined | SymbolKind::Linked => elf::STT_NOTYPE,
         };
         elf::SymbolInfo::new(binding, kind)
+    }
+
+    fn visibility(&self) -> elf::SymbolOther {
+        elf::SymbolOther(match self.kind {
+            SymbolKind::Linked => elf::STV_HIDDEN.0,
+            _ => elf::STV_DEFAULT.0,
+        })
     }
 }

@@ -61,10 +61,10 @@ pub struct SourceLine {
     pub column: u32,
 }
 
-/// A function or variable of the kernel.
+/// A function or variable of the kernel, or of an object that is linked with this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternDef {
-    /// Its name in the kernel.
+    /// Its name there.
     pub name: String,
     /// What it is.
     pub kind: ExternKind,
@@ -78,6 +78,9 @@ pub enum ExternKind {
     /// A kernel function callable from BPF; a [`Type::Function`](super::Type::Function). libbpf compares
     /// the kinds of the parameters with the kernel's, through pointers.
     Function(TypeRef),
+    /// A function of another object; a [`Type::Function`](super::Type::Function). Once the objects are
+    /// linked it is a subprogram that the verifier follows at each call.
+    Linked(TypeRef),
     /// A variable found through the kernel's BTF.
     Variable(TypeRef),
     /// An address found through kallsyms.

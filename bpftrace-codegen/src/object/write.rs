@@ -261,7 +261,8 @@ fn write_data(types: &mut TypeWriter<'_>, section: &DataSection) -> Result<(), O
     write_datasec(types, &section.name(), section.size(), &vars)
 }
 
-/// The section of kernel functions and variables. libbpf fills in offsets and sizes.
+/// The section of kernel functions and variables, of which libbpf fills in offsets and sizes; and functions
+/// of other objects, which are in none.
 fn write_externs(
     types: &mut TypeWriter<'_>,
     spec: &ObjectSpec,
@@ -271,7 +272,7 @@ fn write_externs(
     for &row in &references.externs {
         let ext = &spec.externs[row as usize];
         let ty = match ext.kind {
-            ExternKind::Function(ty) => {
+            ExternKind::Function(ty) | ExternKind::Linked(ty) => {
                 if !matches!(spec.types.get(ty), Type::Function { .. }) {
                     return Err(ObjectError::InvalidFunction {
                         function: ext.name.clone(),
@@ -279,7 +280,11 @@ fn write_externs(
                     });
                 }
                 let proto = types.write(ty, Form::Shape)?;
-                types.btf.func(&ext.name, proto, FuncLinkage::Extern)
+                let func = types.btf.func(&ext.name, proto, FuncLinkage::Extern);
+                if matches!(ext.kind, ExternKind::Linked(_)) {
+                    continue;
+                }
+                func
             }
             ExternKind::Variable(ty) => {
                 let ty = types.write(ty, Form::Shape)?;
@@ -423,7 +428,10 @@ fn add_symbols(
         rows.externs.push(is_used.then(|| {
             add(ElfSymbol {
                 name: ext.name.clone(),
-                kind: SymbolKind::Undefined,
+                kind: match ext.kind {
+                    ExternKind::Linked(_) => SymbolKind::Linked,
+                    _ => SymbolKind::Undefined,
+                },
                 binding: if ext.weak {
                     SymbolBinding::Weak
                 } else {

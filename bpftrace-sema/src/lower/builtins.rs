@@ -52,9 +52,13 @@ impl Lowerer<'_, '_> {
 
     fn kernel_enumerator(&mut self, span: Span, name: &str) -> Option<Val> {
         let (ty, value) = self.s.types.find_enumerator(name)?;
-        let kind = ExprKind::KernelEnumerator {
-            name: name.to_owned(),
-            value,
+        let kind = if ty.is_of_import() {
+            ExprKind::Const(value.cast_unsigned())
+        } else {
+            ExprKind::KernelEnumerator {
+                name: name.to_owned(),
+                value,
+            }
         };
         Some(match self.s.imported.enum_ty(self.s.types, ty) {
             // Anonymous enums are just constants.

@@ -41,7 +41,10 @@ impl Lowerer<'_, '_> {
             {
                 return val;
             }
-            return self.unknown_function(span, call);
+            return match self.imported_call(span, call) {
+                Some(val) => val,
+                None => self.unknown_function(span, call),
+            };
         };
         if let Some(message) = count_error(entry, call.args.len()) {
             self.error(codes::ARGUMENT_COUNT, span, message);
@@ -70,7 +73,9 @@ impl Lowerer<'_, '_> {
             span,
             format!("Unknown function: '{name}'"),
         );
-        let own: Vec<String> = self.s.macros.names().map(str::to_owned).collect();
+        let imported = self.s.imported_functions.iter().map(|f| f.name.clone());
+        let own = self.s.macros.names().map(str::to_owned).chain(imported);
+        let own: Vec<String> = own.collect();
         let mut known: Vec<&str> = own.iter().map(String::as_str).collect();
         for function in function_names().chain(stdlib::names()) {
             known.push(function);

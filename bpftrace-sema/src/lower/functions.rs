@@ -21,7 +21,7 @@ pub(crate) struct Signature {
 }
 
 /// Arguments of BPF functions are in registers.
-const MAX_PARAMS: usize = 5;
+pub(super) const MAX_PARAMS: usize = 5;
 
 /// Finds out what the functions of the script take and return.
 pub(crate) fn read_signatures<'a>(

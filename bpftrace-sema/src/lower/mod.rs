@@ -18,6 +18,7 @@ mod expr;
 mod fold;
 mod format;
 mod functions;
+mod imported;
 mod macros;
 mod maps;
 mod ops;
@@ -25,6 +26,7 @@ mod stmt;
 mod types;
 
 pub(crate) use functions::{Signature, read_signatures};
+pub(crate) use imported::read_imported;
 pub(crate) use maps::merged_int;
 pub(crate) use types::named_type;
 
@@ -46,8 +48,8 @@ use crate::spell::spell;
 use crate::stdlib::Library;
 use crate::typeinfo::TypeSource;
 use crate::{
-    AggTy, Body, EnumTyId, Expr, ExprKind, IntTy, Local, LocalIdx, MapIdx, Mem, SemaOptions,
-    SlotDef, SlotIdx, Stmt, StmtKind, StructId, Ty, codes,
+    AggTy, Body, EnumTyId, Expr, ExprKind, ImportedFunction, IntTy, Local, LocalIdx, MapIdx, Mem,
+    SemaOptions, SlotDef, SlotIdx, Stmt, StmtKind, StructId, Ty, codes,
 };
 
 /// What all units have in common.
@@ -71,6 +73,9 @@ pub(crate) struct Session<'a> {
     number_enums: HashMap<&'static str, EnumTyId>,
     /// Functions of the script.
     pub(crate) functions: Vec<Signature>,
+    /// Functions of the BPF objects that it imports, and those that cannot be called with the reason.
+    pub(crate) imported_functions: Vec<ImportedFunction>,
+    pub(crate) unfit_functions: HashMap<String, String>,
     /// Replacement texts of C macros as expressions; `None`: they are none.
     c_exprs: HashMap<String, Option<node::Expr>>,
     /// Nodes that macros were expanded to in this round.
@@ -150,6 +155,8 @@ impl<'a> Session<'a> {
             c: CDefs::default(),
             number_enums: HashMap::new(),
             functions: Vec::new(),
+            imported_functions: Vec::new(),
+            unfit_functions: HashMap::new(),
             c_exprs: HashMap::new(),
             n_expanded: 0,
             program_used: None,

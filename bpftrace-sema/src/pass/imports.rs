@@ -7,7 +7,7 @@ use bpftrace_ast::node::{Import, Script};
 use bpftrace_ast::source::SourceMap;
 
 use crate::codes;
-use crate::texts::{Header, ImportContent, ImportError, ImportedFile, TextSource};
+use crate::texts::{Header, ImportContent, ImportError, ImportedFile, ObjectFile, TextSource};
 
 /// Imports in imports go no deeper.
 const MAX_DEPTH: u32 = 100;
@@ -39,7 +39,7 @@ pub(crate) struct ImportedObject {
     /// Its path.
     pub(crate) path: String,
     /// The file.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) file: ObjectFile,
 }
 
 /// Resolves the imports of a script, and those of what it imports.
@@ -143,10 +143,10 @@ impl Merger<'_> {
                 text,
                 system: false,
             }),
-            ImportContent::Object(bytes) => self.merged.objects.push(ImportedObject {
+            ImportContent::Object(object) => self.merged.objects.push(ImportedObject {
                 import: import.clone(),
                 path: file.path,
-                bytes,
+                file: object,
             }),
         }
     }

@@ -4,10 +4,12 @@ use bpftrace_debuginfo::TypeName;
 use bpftrace_meta::UserBuild;
 
 mod btf;
+mod objects;
 mod program;
 mod tracefs_format;
 
 pub use btf::{KernelFiles, KernelTypes};
+pub(crate) use objects::WithObjects;
 pub use program::FIRST_PROGRAM;
 pub use tracefs_format::parse_format;
 
@@ -26,6 +28,11 @@ impl TypeRef {
     #[must_use]
     pub fn is_of_program(self) -> bool {
         self.object >= FIRST_PROGRAM
+    }
+
+    /// Whether it is a type of a BPF object that the script imports.
+    pub(crate) fn is_of_import(self) -> bool {
+        (objects::FIRST_IMPORT..FIRST_PROGRAM).contains(&self.object)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::workspace::Workspace;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What writes objects is the code generator itself, which takes its time to build.
+const BUILD_LIMIT: Duration = Duration::from_secs(1800);
+
 /// Every program, as `/programs/NAME`, and linked statically as `/programs/NAME-static`.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
     let out = workspace.target.join("guest-programs");
@@ -53,6 +56,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
         }
     }
     files.extend(without_symbols(&out)?);
+    files.extend(bpf_objects(workspace, &out)?);
     Ok(files)
 }
 
@@ -85,6 +89,24 @@ fn without_symbols(out: &Path) -> Result<Vec<GuestFile>> {
         to: format!("/programs/{name}"),
     };
     Ok(["target-linked", "target-packed", debug].map(file).into())
+}
+
+/// BPF objects to import, as `/programs/NAME.bpf.o`.
+fn bpf_objects(workspace: &Workspace, out: &Path) -> Result<Vec<GuestFile>> {
+    let folder = out.join("bpf");
+    let package = ["run", "--quiet", "--package", "bpftrace-tests"];
+    let mut writer = workspace.cargo(package);
+    writer.args(["--bin", "bpf_objects", "--"]).arg(&folder);
+    command::check(writer.stdout(std::io::stderr()), BUILD_LIMIT)?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let entry = entry?;
+        files.push(GuestFile {
+            from: entry.path(),
+            to: format!("/programs/{}", entry.file_name().to_string_lossy()),
+        });
+    }
+    Ok(files)
 }
 
 fn c_compiler(name: &str, link: &str) -> Command {

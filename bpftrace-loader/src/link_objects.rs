@@ -1,0 +1,122 @@
+//! Joins the object of a compiled script with other BPF objects.
+
+use std::io;
+
+use bpftrace_meta::Artifact;
+use goblin::elf::Elf;
+
+use crate::error::describe_errno;
+use crate::ffi::{self, Linker, OpenObject};
+
+/// Why objects cannot be joined.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// This one does not fit those before it, by its place in the list; and why, in libbpf's words.
+    #[error("{1}")]
+    Object(usize, String),
+    /// They do not make a whole, or the machine has no room for it.
+    #[error("{0}")]
+    Whole(String),
+}
+
+/// Joins the object of a script with others: afterwards its functions, maps and data are in it. What the
+/// manifest says of places in the object is true of the new one. `objects`: name and bytes.
+///
+/// # Errors
+///
+/// See [`LinkError`]. The artifact is then as it was.
+pub fn link_objects(artifact: &mut Artifact, objects: &[(&str, &[u8])]) -> Result<(), LinkError> {
+    ffi::capture_log();
+    drop(ffi::take_log());
+    let whole = |e: io::Error| LinkError::Whole(reason(&e));
+    let mut linker = Linker::new().map_err(whole)?;
+    linker.add(&artifact.object).map_err(whole)?;
+    for (at, (name, object)) in objects.iter().enumerate() {
+        linker
+            .add(object)
+            .map_err(|e| LinkError::Object(at, with_name(&reason(&e), name)))?;
+    }
+    let joined = linker.finish().map_err(whole)?;
+    // Whether anything is missing shows when it is opened.
+    if let Err(error) = OpenObject::open(&joined, None) {
+        let reason = reason(&error);
+        return Err(missing(objects, &reason).unwrap_or(LinkError::Whole(reason)));
+    }
+    let moved = Moved::between(&artifact.object, &joined)
+        .ok_or_else(|| LinkError::Whole("the joined object is malformed".to_owned()))?;
+    let manifest = &mut artifact.manifest;
+    let slots = manifest.slots.iter_mut().flat_map(|slot| &mut slot.sites);
+    for site in slots {
+        site.file_offset = moved.place(site.file_offset);
+    }
+    let fields = &mut manifest.tracepoint_patches;
+    for site in fields.iter_mut().flat_map(|field| &mut field.sites) {
+        site.file_offset = moved.place(site.file_offset);
+    }
+    artifact.object = joined;
+    Ok(())
+}
+
+/// What libbpf said last, which names the culprit; else what the error is.
+fn reason(error: &io::Error) -> String {
+    let log = ffi::take_log();
+    let said = log.iter().rfind(|(level, _)| *level == 0);
+    match said {
+        Some((_, text)) => text.trim_start_matches("libbpf: ").to_owned(),
+        None => describe_errno(error),
+    }
+}
+
+/// libbpf's message with the name of the object, where it calls it by its address.
+fn with_name(message: &str, name: &str) -> String {
+    let Some((before, rest)) = message.split_once("'mem:") else {
+        return message.to_owned();
+    };
+    let after = rest.split_once('\'').map_or("", |(_, after)| after);
+    format!("{before}'{name}'{after}")
+}
+
+/// The object that refers to what is nowhere, if that is what libbpf complains about.
+fn missing(objects: &[(&str, &[u8])], complaint: &str) -> Option<LinkError> {
+    objects.iter().enumerate().find_map(|(at, (_, object))| {
+        let elf = Elf::parse(object).ok()?;
+        let mut names = elf
+            .syms
+            .iter()
+            .filter(|symbol| symbol.st_shndx == 0)
+            .filter_map(|symbol| elf.strtab.get_at(symbol.st_name))
+            .filter(|name| !name.is_empty());
+        let name = names.find(|name| complaint.contains(&format!("'{name}'")))?;
+        let what = format!("'{name}' is in none of the objects ({complaint})");
+        Some(LinkError::Object(at, what))
+    })
+}
+
+/// Where the sections of an object have got to: each is the start of the joined one of its name.
+struct Moved {
+    /// Old start, size, new start.
+    sections: Vec<(u64, u64, u64)>,
+}
+
+impl Moved {
+    fn between(old: &[u8], new: &[u8]) -> Option<Self> {
+        let (old, new) = (Elf::parse(old).ok()?, Elf::parse(new).ok()?);
+        let sections = old.section_headers.iter().filter_map(|section| {
+            let name = old.shdr_strtab.get_at(section.sh_name)?;
+            let to = new
+                .section_headers
+                .iter()
+                .find(|to| new.shdr_strtab.get_at(to.sh_name) == Some(name))?;
+            Some((section.sh_offset, section.sh_size, to.sh_offset))
+        });
+        Some(Self {
+            sections: sections.collect(),
+        })
+    }
+
+    fn place(&self, offset: u64) -> u64 {
+        let mut sections = self.sections.iter();
+        let section = sections.find(|(start, size, _)| offset >= *start && offset - *start < *size);
+        section.map_or(offset, |(start, _, to)| offset - start + to)
+    }
+}

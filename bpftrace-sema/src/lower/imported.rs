@@ -1,0 +1,207 @@
+//! Functions of imported BPF objects: what they take and return, and calls of them.
+
+use bpftrace_ast::diag::Diagnostic;
+use bpftrace_ast::node;
+use bpftrace_ast::source::Span;
+
+use super::functions::MAX_PARAMS;
+use super::{Lowerer, Session, Val};
+use crate::pass::imports::ImportedObject;
+use crate::typeinfo::{RawType, TypeRef, TypeSource, WithObjects};
+use crate::{
+    CSignature, CType, CastKind, Expr, ExprKind, ImportedFunction, ImportedFunctionIdx, Mem, Ty,
+    codes,
+};
+
+/// Finds out which functions the imported objects have for the script.
+pub(crate) fn read_imported(
+    session: &mut Session<'_>,
+    objects: &[ImportedObject],
+    types: &WithObjects<'_>,
+    diags: &mut Vec<Diagnostic>,
+) {
+    for (at, object) in objects.iter().enumerate() {
+        let span = object.import.span;
+        if let Err(error) = btf_rs::Btf::from_bytes(&object.file.btf) {
+            diags.push(Diagnostic::error(
+                codes::IMPORT,
+                span,
+                format!("cannot read the BTF of '{}': {error}", object.path),
+            ));
+            continue;
+        }
+        for name in &object.file.functions {
+            if let Some(own) = session.functions.iter().find(|own| own.name == *name) {
+                diags.push(
+                    Diagnostic::error(
+                        codes::REDECLARED,
+                        own.span,
+                        format!("Redefinition of function: {name}"),
+                    )
+                    .with_context(span, format!("'{}' has one of this name.", object.path)),
+                );
+                continue;
+            }
+            match imported_function(session, types, at, name, span) {
+                Ok(function) => session.imported_functions.push(function),
+                Err(reason) => {
+                    session.unfit_functions.insert(name.clone(), reason);
+                }
+            }
+        }
+    }
+}
+
+fn imported_function(
+    session: &mut Session<'_>,
+    types: &WithObjects<'_>,
+    object: usize,
+    name: &str,
+    span: Span,
+) -> Result<ImportedFunction, String> {
+    let Some(info) = types.function(object, name) else {
+        return Err("the object's BTF does not describe it".to_owned());
+    };
+    if info.params.len() > MAX_PARAMS {
+        return Err(format!("functions take at most {MAX_PARAMS} arguments"));
+    }
+    let mut passed = |what: &str, ty: TypeRef| match session.imported.ty(session.types, ty) {
+        ty @ (Ty::Int(_) | Ty::Bool | Ty::Enum(..)) => Ok(ty),
+        Ty::Ptr(pointee, _) => Ok(Ty::Ptr(pointee, Mem::Kernel)),
+        other => {
+            let spelled = crate::spell(&other, &session.imported.table);
+            Err(format!(
+                "{what} of type {spelled} cannot be passed in a register"
+            ))
+        }
+    };
+    let mut params = Vec::with_capacity(info.params.len());
+    for param in &info.params {
+        params.push((param.name.clone(), passed("a parameter", param.ty)?));
+    }
+    let ret = match c_type(types, info.ret, 0) {
+        CType::Void => Ty::Void,
+        _ => passed("a result", info.ret)?,
+    };
+    let signature = CSignature {
+        params: info
+            .params
+            .iter()
+            .map(|param| c_type(types, param.ty, 0))
+            .collect(),
+        ret: c_type(types, info.ret, 0),
+    };
+    Ok(ImportedFunction {
+        name: name.to_owned(),
+        params,
+        ret,
+        signature,
+        span,
+    })
+}
+
+/// Types in types go no deeper.
+const MAX_DEPTH: u32 = 32;
+
+fn c_type(types: &dyn TypeSource, ty: TypeRef, depth: u32) -> CType {
+    if ty.id == 0 || depth > MAX_DEPTH {
+        return CType::Void;
+    }
+    let inner = |ty| c_type(types, ty, depth + 1);
+    match types.resolve(ty) {
+        RawType::Void => CType::Void,
+        RawType::Int {
+            name,
+            size,
+            signed,
+            is_bool,
+        } => CType::Int {
+            name,
+            size,
+            signed,
+            is_bool,
+        },
+        RawType::Float(size) => CType::Float(size),
+        RawType::Ptr(to) => CType::Ptr(Box::new(inner(to))),
+        RawType::Array { element, .. } => CType::Array(Box::new(inner(element))),
+        RawType::Struct { name, is_union, .. } | RawType::Fwd { name, is_union } => {
+            CType::Struct { name, is_union }
+        }
+        RawType::Enum {
+            name, size, signed, ..
+        } => CType::Enum { name, size, signed },
+        RawType::Typedef { to, .. } | RawType::Tagged { to, .. } => inner(to),
+        RawType::Func { params, ret } => CType::Func(Box::new(CSignature {
+            params: params.iter().map(|param| inner(param.ty)).collect(),
+            ret: inner(ret),
+        })),
+    }
+}
+
+impl Lowerer<'_, '_> {
+    /// A call of a function of an imported object; `None` when there is none of that name.
+    pub(super) fn imported_call(&mut self, span: Span, call: &node::Call) -> Option<Val> {
+        let name = &call.name.name;
+        if let Some(reason) = self.s.unfit_functions.get(name) {
+            let message = format!("Function `{name}` cannot be called: {reason}");
+            self.error(codes::UNSUPPORTED, span, message);
+            return Some(Val::unknown(span));
+        }
+        let functions = &self.s.imported_functions;
+        let at = functions.iter().position(|known| known.name == *name)?;
+        let function = functions[at].clone();
+        let n_params = function.params.len();
+        if call.args.len() != n_params {
+            self.error(
+                codes::ARGUMENT_COUNT,
+                span,
+                format!(
+                    "Function `{name}` requires {n_params} arguments, got only {}",
+                    call.args.len()
+                ),
+            );
+            return Some(Val::unknown(span));
+        }
+        let mut args = Vec::with_capacity(n_params);
+        for (i, (param, ty)) in function.params.iter().enumerate() {
+            let Some(val) = self.arg_val(call, i) else {
+                continue;
+            };
+            let (from, place) = (self.spell_val(&val), val.span());
+            match self.imported_arg(val, ty) {
+                Some(arg) => args.push(arg),
+                None => {
+                    let to = self.spell(ty);
+                    let of = match param.as_str() {
+                        "" => String::new(),
+                        param => format!(" for argument `{param}`"),
+                    };
+                    self.error(
+                        codes::TYPE_MISMATCH,
+                        place,
+                        format!("Expected {to}{of} got {from}"),
+                    );
+                }
+            }
+        }
+        if args.len() < n_params {
+            return Some(Val::unknown(span));
+        }
+        let idx = ImportedFunctionIdx(u32::try_from(at).unwrap_or(u32::MAX));
+        let val = Val::new(function.ret, span, ExprKind::CallImported(idx, args));
+        Some(val.with_space(Mem::Kernel))
+    }
+
+    /// An argument as C converts it; any pointer will do for a pointer.
+    fn imported_arg(&mut self, val: Val, to: &Ty) -> Option<Expr> {
+        match (val.ty(), to) {
+            (Ty::Ptr(..), Ty::Ptr(..)) => Some(val.expr),
+            (Ty::Bool, Ty::Int(int)) => Some(self.int_of(val, *int)),
+            (Ty::Int(_), Ty::Enum(_, int)) => {
+                let number = self.coerce(val, &Ty::Int(*int))?;
+                Some(self.cast_to(number, to.clone(), CastKind::Int))
+            }
+            _ => self.coerce(val, to),
+        }
+    }
+}
