@@ -58,7 +58,7 @@ pub enum BtfEntryKind {
     Function,
     /// A `typedef btf_trace_NAME`, for raw tracepoints; names are without the prefix.
     RawTracepoint,
-    /// A function `bpf_iter_NAME`; names are without the prefix.
+    /// A function `bpf_iter_NAME` beside a `struct bpf_iter__NAME`; names are without the prefix.
     Iterator,
 }
 

@@ -190,7 +190,16 @@ impl ElfFile {
     /// for, each address once: its aliases would fire together.
     #[must_use]
     pub fn matching(&self, pattern: &str, language: Option<&str>) -> Vec<&ElfSymbol> {
-        let mut found: Vec<&ElfSymbol> = match language {
+        let mut found = self.names_matching(pattern, language);
+        let mut seen = HashSet::new();
+        found.retain(|symbol| seen.insert(symbol.address));
+        found
+    }
+
+    /// The same with aliases.
+    #[must_use]
+    pub fn names_matching(&self, pattern: &str, language: Option<&str>) -> Vec<&ElfSymbol> {
+        match language {
             Some("cpp") => {
                 // Parameters only count where the pattern has some.
                 let with_parameters = pattern.contains('(');
@@ -213,10 +222,7 @@ impl ElfFile {
                 let first = self.symbols.get(start).filter(|s| s.name == pattern);
                 first.into_iter().collect()
             }
-        };
-        let mut seen = HashSet::new();
-        found.retain(|symbol| seen.insert(symbol.address));
-        found
+        }
     }
 
     /// The function or variable that an address is in.

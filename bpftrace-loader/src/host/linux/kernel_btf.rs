@@ -100,8 +100,17 @@ fn search(
         BtfEntryKind::RawTracepoint => (BtfKind::Typedef, "btf_trace_"),
         BtfEntryKind::Iterator => (BtfKind::Function, "bpf_iter_"),
     };
+    // Of the functions named so, iterators have a context.
+    let is_meant = |name: &str| {
+        kind != BtfEntryKind::Iterator
+            || btf
+                .find(BtfKind::Struct, &format!("bpf_iter__{name}"))
+                .is_some()
+    };
     if !pattern.contains('*') {
-        if let Some(id) = btf.find(btf_kind, &format!("{prefix}{pattern}")) {
+        if let Some(id) = btf.find(btf_kind, &format!("{prefix}{pattern}"))
+            && is_meant(pattern)
+        {
             found.push(BtfEntry {
                 object: object.clone(),
                 name: pattern.to_owned(),
@@ -113,6 +122,7 @@ fn search(
     btf.all(btf_kind, &mut |id, name| {
         if let Some(name) = name.strip_prefix(prefix)
             && wildcard_match(pattern, name)
+            && is_meant(name)
         {
             found.push(BtfEntry {
                 object: object.clone(),
