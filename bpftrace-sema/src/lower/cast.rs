@@ -79,7 +79,7 @@ impl Lowerer<'_, '_> {
                 self.cast_to(val.expr, to, CastKind::Int)
             }
             (Ty::Int(_) | Ty::Enum(..) | Ty::Bool, Ty::Ptr(pointee, _)) => {
-                let ty = Ty::Ptr(pointee.clone(), space);
+                let ty = Ty::Ptr(pointee.clone(), self.space_or_own(space));
                 self.cast_to(val.expr, ty, CastKind::Int)
             }
             (Ty::Ptr(have, mem), Ty::Ptr(pointee, _)) => {
@@ -89,6 +89,7 @@ impl Lowerer<'_, '_> {
                     self.unnecessary(span, &to);
                 }
                 let mem = if same { *mem } else { untrusted(*mem) };
+                let mem = self.space_or_own(mem);
                 self.reinterpret(val.expr, &Ty::Ptr(pointee.clone(), mem))
             }
             // The address of what is in memory.
@@ -151,6 +152,15 @@ impl Lowerer<'_, '_> {
         };
         let ty = expr.ty.clone();
         Val::new(ty, span, expr.kind).with_space(space)
+    }
+
+    /// An address of which nothing says whose it is, is one of what is probed.
+    fn space_or_own(&self, space: Mem) -> Mem {
+        match space {
+            Mem::Unknown if self.unit.is_function() => Mem::Kernel,
+            Mem::Unknown => crate::pass::attach::address_space(self.unit.provider),
+            known => known,
+        }
     }
 
     fn array_cast(

@@ -222,6 +222,13 @@ impl Lowerer<'_, '_> {
             // What is behind the first characters of a literal.
             let (text, skip) = (left.as_str_literal(), right.as_literal());
             if let (Some(text), Some(skip)) = (text, skip) {
+                if skip >= text.len() as i128 {
+                    self.warn(
+                        codes::ARGUMENT_IGNORED,
+                        span,
+                        "literal string will always be empty",
+                    );
+                }
                 let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(text.len());
                 return Val::string(span, text[skip..].to_vec());
             }
@@ -256,15 +263,16 @@ impl Lowerer<'_, '_> {
             _ => operands_signed(a, a_range, b, b_range),
         };
         // Literals have the signedness of what they meet. Operands of one type are taken to be meant.
+        let adopts = |range: Option<join::Range>| range.is_some_and(|(min, _)| min >= 0);
         let (a_met, b_met) = match (a_range.is_some(), b_range.is_some()) {
-            (true, false) => (
+            (true, false) if adopts(a_range) => (
                 IntTy {
                     signed: b.signed,
                     ..a
                 },
                 b,
             ),
-            (false, true) => (
+            (false, true) if adopts(b_range) => (
                 a,
                 IntTy {
                     signed: a.signed,
