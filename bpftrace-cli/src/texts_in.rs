@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -191,6 +191,10 @@ impl HostTexts {
         for dir in &self.own {
             clang.arg("-I").arg(dir);
         }
+        let header = TypesHeader::write();
+        if let Some(header) = &header {
+            clang.arg("-I").arg(&header.folder);
+        }
         let output = clang
             .arg("-I")
             .arg("/usr/include/x86_64-linux-gnu")
@@ -213,6 +217,33 @@ impl HostTexts {
                 reason(&error)
             ))),
         }
+    }
+}
+
+/// `vmlinux.h` in a folder of its own, which is there as long as this is.
+struct TypesHeader {
+    folder: PathBuf,
+}
+
+impl TypesHeader {
+    /// `None` where the kernel's types are not known or cannot be written: C that needs none does without.
+    fn write() -> Option<Self> {
+        let named = std::env::var_os("BPFTRACE_BTF").filter(|path| !path.is_empty());
+        let text = bpftrace_loader::host::kernel_header(named.as_deref().map(Path::new)).ok()?;
+        let name = format!("bpftrace-{}-types", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        // Nobody else has or gets a folder of this name.
+        fs::DirBuilder::new().mode(0o700).create(&folder).ok()?;
+        let header = Self { folder };
+        fs::write(header.folder.join("vmlinux.h"), text).ok()?;
+        Some(header)
+    }
+}
+
+impl Drop for TypesHeader {
+    fn drop(&mut self) {
+        // What is left over does no harm.
+        drop(fs::remove_dir_all(&self.folder));
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) mod zip;
 pub(crate) mod fake;
 
 pub use elf::{ElfFile, ElfSymbol};
-pub use linux::{KernelText, LinuxHost, Prototype, tracefs};
+pub use linux::{KernelText, LinuxHost, Prototype, kernel_header, tracefs};
 
 /// A function that kprobes can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

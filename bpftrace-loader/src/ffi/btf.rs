@@ -67,6 +67,12 @@ impl Btf {
         Ok(Self { btf, first })
     }
 
+    /// Numbers of all types (base excluded).
+    pub(crate) fn ids(&self) -> std::ops::Range<u32> {
+        // SAFETY: live types.
+        self.first..unsafe { sys::btf__type_cnt(self.btf.as_ptr()) }
+    }
+
     /// Number of the type with this kind and name (base excluded).
     pub(crate) fn find(&self, kind: BtfKind, name: &str) -> Option<u32> {
         let name = c_string(name).ok()?;
@@ -78,9 +84,7 @@ impl Btf {
 
     /// Number and name of every type of this kind (base excluded) that `wanted` takes.
     pub(crate) fn all(&self, kind: BtfKind, wanted: &mut dyn FnMut(u32, &str)) {
-        // SAFETY: live types.
-        let end = unsafe { sys::btf__type_cnt(self.btf.as_ptr()) };
-        for id in self.first..end {
+        for id in self.ids() {
             // SAFETY: the number is in range, so libbpf gives the type, whose name is an offset
             // into its string table that it checked while parsing.
             let name = unsafe {

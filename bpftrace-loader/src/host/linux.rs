@@ -18,7 +18,7 @@ use std::rc::Rc;
 use bpftrace_debuginfo::{DebugInfo, Files};
 use bpftrace_meta::{Feature, ProgramKind, UserBuild};
 
-pub use kernel_text::{KernelText, Prototype};
+pub use kernel_text::{KernelText, Prototype, kernel_header};
 pub use tracefs::tracefs;
 
 use super::{

@@ -158,6 +158,26 @@ impl KernelText {
     }
 }
 
+/// All types of the running kernel, or of a BTF file, as a C header: what is known as `vmlinux.h`. Accesses
+/// to its structs are relocated.
+///
+/// # Errors
+///
+/// When there is no BTF, or libbpf cannot print a type.
+pub fn kernel_header(file: Option<&Path>) -> io::Result<String> {
+    let kernel = Btf::kernel(file)?;
+    let mut types = CText::new(&kernel)?;
+    let mut text = String::from(concat!(
+        "#ifndef __VMLINUX_H__\n#define __VMLINUX_H__\n\n",
+        "#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n",
+    ));
+    for id in kernel.ids() {
+        text.push_str(&types.definition(id)?);
+    }
+    text.push_str("#pragma clang attribute pop\n\n#endif\n");
+    Ok(text)
+}
+
 fn for_each_type(btf: &Btf, keyword: &str, pattern: &str, each: &mut dyn FnMut(u32, &str)) {
     let kinds: &[BtfKind] = match keyword {
         "struct" => &[BtfKind::Struct],
