@@ -229,8 +229,24 @@ impl Lowerer<'_, '_> {
                 let Some(sk) = self.arg_val(call, 0) else {
                     return Val::unknown(span);
                 };
-                if !matches!(sk.ty(), Ty::Ptr(..)) {
-                    return self.wrong_kind(&sk, "socket_cookie() only supports pointer arguments");
+                let is_sock = match sk.ty() {
+                    Ty::Ptr(pointee, _) => match &**pointee {
+                        Ty::Struct(id, _) => self.s.imported.table.struct_def(*id).name == "sock",
+                        _ => false,
+                    },
+                    _ => false,
+                };
+                if !is_sock {
+                    let spelled = self.spell_val(&sk);
+                    self.error(
+                        codes::ARGUMENT_KIND,
+                        span,
+                        format!(
+                            "socket_cookie() only supports 'struct sock *' as the argument \
+                             ('{spelled}' provided)"
+                        ),
+                    );
+                    return Val::unknown(span);
                 }
                 call_val(
                     span,

@@ -183,7 +183,7 @@ impl Lowerer<'_, '_> {
             n
         };
         let want = size * u64::from(count);
-        let is_int = !matches!(val.ty(), Ty::Str(_));
+        let is_int = !matches!(val.ty(), Ty::Str(_)) && !matches!(**element, Ty::Struct(..));
         if want != have && !(is_int && have <= want && want <= 8) {
             self.no_cast(span, &val, to);
             return None;
