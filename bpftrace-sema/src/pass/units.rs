@@ -585,16 +585,6 @@ fn group<'a>(
     }
 }
 
-/// Whether a probe has other attach points than that of a unit.
-fn is_shared(units: &[Unit<'_>], unit: &Unit<'_>) -> bool {
-    let Code::Probe(probe) = unit.code else {
-        return false;
-    };
-    let of_probe =
-        |other: &&Unit<'_>| matches!(other.code, Code::Probe(other) if std::ptr::eq(other, probe));
-    units.iter().filter(of_probe).count() > 1
-}
-
 fn check_iterators_and_tests(units: &[Unit<'_>], diags: &mut Vec<Diagnostic>) {
     let mut names: HashMap<(bool, &str), Span> = HashMap::new();
     for unit in units {
@@ -602,7 +592,7 @@ fn check_iterators_and_tests(units: &[Unit<'_>], diags: &mut Vec<Diagnostic>) {
             let (is_test, name) = match target {
                 ProbeTarget::Test(name) => (true, name),
                 ProbeTarget::Bench(name) => (false, name),
-                ProbeTarget::Iter { .. } if unit.targets.len() > 1 || is_shared(units, unit) => {
+                ProbeTarget::Iter { .. } if units.len() > 1 || unit.targets.len() > 1 => {
                     diags.push(Diagnostic::error(
                         codes::ATTACH_POINT,
                         unit.span,
