@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use super::parser::{CType, Parse, Parser, starts_type};
+use super::names::starts_type;
+use super::parser::{Parse, Parser};
+use super::specifier::CType;
 use super::token::Token;
 use crate::{Mem, Ty};
 

@@ -6,19 +6,26 @@
 //!                                 (expand)  └▶ index ──▶ parser, when somebody asks
 //! ```
 //!
+//! The parser is one type in several files: `parser` has what all of it uses, `specifier` and `records` read types,
+//! `declarator` what stands around names, `attributes` what changes layouts.
+//!
 //! Definitions of the script and of its own headers are read at once, and their mistakes are reported.
 //! Headers of the system are indexed; of them only what is asked for is read, and what cannot be read
 //! is as if it were not there. Types that the kernel's own type information has come from there.
 
+mod attributes;
 mod consteval;
 mod declarator;
 mod expand;
 mod hide;
 mod index;
 mod layout;
+mod names;
 mod parser;
 mod preprocess;
+mod records;
 mod scope;
+mod specifier;
 mod token;
 
 use bpftrace_ast::diag::Diagnostic;

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use super::expand::{MacroOrigin, Macros};
 use super::index::HeaderIndex;
-use super::parser::{CType, Parser};
+use super::parser::Parser;
+use super::specifier::CType;
 use super::token::spelled;
 use crate::import::Imported;
 use crate::typeinfo::TypeSource;
