@@ -67,13 +67,15 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// libbpf's message with the name of the object, where it calls it by its address.
+/// libbpf's message with the name of the object, where it calls it by its address (`mem:0x7f00+64`).
 fn with_name(message: &str, name: &str) -> String {
-    let Some((before, rest)) = message.split_once("'mem:") else {
+    let Some((before, rest)) = message.split_once("mem:0x") else {
         return message.to_owned();
     };
-    let after = rest.split_once('\'').map_or("", |(_, after)| after);
-    format!("{before}'{name}'{after}")
+    let after = rest.trim_start_matches(|c: char| c.is_ascii_hexdigit() || c == '+');
+    let quoted = before.ends_with('\'') && after.starts_with('\'');
+    let quote = if quoted { "" } else { "'" };
+    format!("{before}{quote}{name}{quote}{after}")
 }
 
 /// The object that refers to what is nowhere, if that is what libbpf complains about.
@@ -118,5 +120,35 @@ impl Moved {
         let mut sections = self.sections.iter();
         let section = sections.find(|(start, size, _)| offset >= *start && offset - *start < *size);
         section.map_or(offset, |(start, _, to)| offset - start + to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Moved, with_name};
+
+    // F013
+    #[test]
+    fn objects_are_called_by_their_names() {
+        let named = |message| with_name(message, "a.bpf.o");
+        assert_eq!(
+            named("conflicting symbol in 'mem:0x7f9a+920'"),
+            "conflicting symbol in 'a.bpf.o'"
+        );
+        assert_eq!(
+            named("failed to parse .BTF from mem:0x7f9a+4184: -EINVAL"),
+            "failed to parse .BTF from 'a.bpf.o': -EINVAL"
+        );
+        assert_eq!(named("something else"), "something else");
+    }
+
+    // F013
+    #[test]
+    fn places_move_with_their_sections() {
+        let moved = Moved {
+            sections: vec![(64, 16, 128), (80, 8, 64)],
+        };
+        let places = [64, 79, 80, 87, 88].map(|place| moved.place(place));
+        assert_eq!(places, [128, 143, 64, 71, 88]);
     }
 }
