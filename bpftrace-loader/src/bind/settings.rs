@@ -50,22 +50,12 @@ impl Settings {
 /// Reads the environment.
 pub(super) fn resolve(manifest: &Manifest, host: &dyn Host) -> Result<Settings, LoadError> {
     let mut config = manifest.config.clone();
-    number(
-        host,
-        "max_map_keys",
-        &["map_keys_max"],
-        &mut config.max_map_keys,
-    )?;
-    number(host, "max_probes", &[], &mut config.max_probes)?;
-    number(host, "max_bpf_progs", &[], &mut config.max_bpf_progs)?;
-    number(host, "log_size", &[], &mut config.log_size)?;
-    number(
-        host,
-        "max_cat_bytes",
-        &["cat_bytes_max"],
-        &mut config.max_cat_bytes,
-    )?;
-    number(host, "perf_rb_pages", &[], &mut config.perf_rb_pages)?;
+    number(host, "max_map_keys", &mut config.max_map_keys)?;
+    number(host, "max_probes", &mut config.max_probes)?;
+    number(host, "max_bpf_progs", &mut config.max_bpf_progs)?;
+    number(host, "log_size", &mut config.log_size)?;
+    number(host, "max_cat_bytes", &mut config.max_cat_bytes)?;
+    number(host, "perf_rb_pages", &mut config.perf_rb_pages)?;
     boolean(host, "cpp_demangle", &mut config.cpp_demangle)?;
     boolean(host, "lazy_symbolication", &mut config.lazy_symbolication)?;
     boolean(host, "print_maps_on_exit", &mut config.print_maps_on_exit)?;
@@ -105,12 +95,12 @@ pub(super) fn resolve(manifest: &Manifest, host: &dyn Host) -> Result<Settings, 
 
 /// Refuses changes of what was compiled in.
 fn checked(manifest: &Manifest, host: &dyn Host, config: RunConfig) -> Result<Settings, LoadError> {
-    for (key, old, compiled) in [
-        ("max_strlen", Some("strlen"), manifest.options.max_strlen),
-        ("on_stack_limit", None, manifest.options.on_stack_limit),
+    for (key, compiled) in [
+        ("max_strlen", manifest.options.max_strlen),
+        ("on_stack_limit", manifest.options.on_stack_limit),
     ] {
         let mut wanted = None;
-        number(host, key, old.as_slice(), &mut wanted)?;
+        number(host, key, &mut wanted)?;
         if let Some(wanted) = wanted
             && wanted != compiled
         {
@@ -134,18 +124,13 @@ fn read(host: &dyn Host, key: &str) -> Option<String> {
     host.env(&variable(key))
 }
 
-fn number(
-    host: &dyn Host,
-    key: &str,
-    old_names: &[&str],
-    value: &mut Option<u64>,
-) -> Result<(), LoadError> {
-    for name in old_names.iter().chain([&key]) {
-        if let Some(text) = read(host, name) {
-            let parsed = parse_unsigned(text.trim())
-                .map_err(|_| LoadError::usage(format!("{name}: expecting a number, got {text}")))?;
-            *value = Some(parsed);
-        }
+/// Only the names of today count: variables that old releases read (`BPFTRACE_STRLEN`) are set in many
+/// places still, and mean nothing any more.
+fn number(host: &dyn Host, key: &str, value: &mut Option<u64>) -> Result<(), LoadError> {
+    if let Some(text) = read(host, key) {
+        let parsed = parse_unsigned(text.trim())
+            .map_err(|_| LoadError::usage(format!("{key}: expecting a number, got {text}")))?;
+        *value = Some(parsed);
     }
     Ok(())
 }

@@ -412,6 +412,8 @@ fn the_environment_is_checked() {
             Some("max_strlen cannot be set to 64: the script was compiled with 1024"),
         ),
         ("BPFTRACE_MAX_STRLEN", "1024", None),
+        ("BPFTRACE_STRLEN", "64", None),
+        ("BPFTRACE_MAP_KEYS_MAX", "many", None),
         ("BPFTRACE_PRINT_MAPS_ON_EXIT", "off", None),
     ] {
         let host = FakeHost::new().with_env(key, value);
