@@ -15,54 +15,45 @@ const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 /// Names the file with the shim to the build script of `bpftrace-cli`.
 const SHIM_VARIABLE: &str = "BPFTRACE_AOTRT";
 
-/// What makes executables smaller without making them slower, said to cargo in its own notation:
-/// functions that are equal are there once, relocations are packed, and nothing is kept for unwinding
-/// because a panic ends the process. The linker is the toolchain's own (lld).
-const SMALL: &str = concat!(
-    "target.'cfg(all())'.rustflags = [",
-    "'-Cforce-unwind-tables=no', '-Clink-arg=-Wl,--icf=all', ",
-    "'-Clink-arg=-Wl,-z,pack-relative-relocs']"
-);
-
 /// How well the executables are optimised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quality {
-    /// As users get them: profiles `static` and `static-small`.
+    /// As users get them: profile `static`.
     Full,
     /// Profile `static-fast`: quick to build, larger.
     Fast,
 }
 
 impl Quality {
-    /// More options for cargo.
-    fn options(self) -> &'static [&'static str] {
+    /// The profile, and the folder of the target directory where the results go.
+    fn profile(self) -> &'static str {
         match self {
-            Quality::Full => &["--config", SMALL],
-            Quality::Fast => &[],
+            Quality::Full => "static",
+            Quality::Fast => "static-fast",
         }
     }
 
-    fn profiles(self) -> Profiles {
-        match self {
-            Quality::Full => Profiles {
-                shim: "static-small",
-                bpftrace: "static",
-                folder: "static",
-            },
-            Quality::Fast => Profiles {
-                shim: "static-fast",
-                bpftrace: "static-fast",
-                folder: "static-fast",
-            },
+    /// What makes executables smaller without making them slower, said to cargo in its own notation:
+    /// functions that are equal are there once, relocations are packed, and nothing is kept for
+    /// unwinding because a panic ends the process. The linker is the toolchain's own (lld).
+    fn options(self, workspace: &Workspace) -> Vec<String> {
+        if self == Quality::Fast {
+            return Vec::new();
         }
+        let script = workspace.root.join("xtask/discard-unwinding.ld");
+        let flags = [
+            "-Cforce-unwind-tables=no".to_owned(),
+            "-Clink-arg=-Wl,-O2,--icf=all".to_owned(),
+            "-Clink-arg=-Wl,-z,pack-relative-relocs".to_owned(),
+            "-Clink-arg=-Wl,--no-eh-frame-hdr".to_owned(),
+            format!("-Clink-arg=-Wl,-T,{}", script.display()),
+        ];
+        // Rust writes strings in quotes as TOML does.
+        vec![
+            "--config".to_owned(),
+            format!("target.'cfg(all())'.rustflags = {flags:?}"),
+        ]
     }
-}
-
-struct Profiles {
-    shim: &'static str,
-    bpftrace: &'static str,
-    /// Where the results go, in the target directory.
-    folder: &'static str,
 }
 
 /// The finished executables.
@@ -76,7 +67,7 @@ pub(crate) struct Executables {
 
 /// Where a build of that quality is, whether or not it has been made.
 pub(crate) fn executables(workspace: &Workspace, quality: Quality) -> Executables {
-    let folder = workspace.target.join(quality.profiles().folder);
+    let folder = workspace.target.join(quality.profile());
     Executables {
         bpftrace: folder.join("bpftrace"),
         aotrt: folder.join("bpftrace-aotrt"),
@@ -85,45 +76,29 @@ pub(crate) fn executables(workspace: &Workspace, quality: Quality) -> Executable
 
 /// Builds both.
 pub(crate) fn build(workspace: &Workspace, quality: Quality) -> Result<Executables> {
-    let profiles = quality.profiles();
     let results = executables(workspace, quality);
     if let Some(folder) = results.bpftrace.parent() {
         fs::create_dir_all(folder)?;
     }
-    let words = [
-        "build",
-        "--quiet",
-        "--package",
-        "bpftrace-aotrt",
-        "--profile",
-        profiles.shim,
-    ];
-    let words = words.iter().chain(quality.options()).copied();
-    workspace.run_cargo(words, BUILD_LIMIT)?;
+    let options = quality.options(workspace);
+    let cargo = |package: &str| {
+        let words = ["build", "--quiet", "--package", package, "--profile"];
+        let mut cargo = workspace.cargo(words);
+        cargo
+            .arg(quality.profile())
+            .args(&options)
+            .stdout(std::io::stderr());
+        cargo
+    };
+    let built = workspace.built(quality.profile());
+    command::check(&mut cargo("bpftrace-aotrt"), BUILD_LIMIT)?;
     // A copy, so that the name given to the build script does not depend on the profile, and the
     // file only changes when it differs.
-    install(
-        &workspace.built(profiles.shim).join("bpftrace-aotrt"),
-        &results.aotrt,
-    )?;
-
-    let mut cargo = workspace.cargo([
-        "build",
-        "--quiet",
-        "--package",
-        "bpftrace-cli",
-        "--profile",
-        profiles.bpftrace,
-    ]);
-    cargo
-        .args(quality.options())
-        .env(SHIM_VARIABLE, &results.aotrt)
-        .stdout(std::io::stderr());
-    command::check(&mut cargo, BUILD_LIMIT)?;
-    install(
-        &workspace.built(profiles.bpftrace).join("bpftrace"),
-        &results.bpftrace,
-    )?;
+    install(&built.join("bpftrace-aotrt"), &results.aotrt)?;
+    let mut compiler = cargo("bpftrace-cli");
+    compiler.env(SHIM_VARIABLE, &results.aotrt);
+    command::check(&mut compiler, BUILD_LIMIT)?;
+    install(&built.join("bpftrace"), &results.bpftrace)?;
     Ok(results)
 }
 
