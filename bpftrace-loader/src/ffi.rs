@@ -28,7 +28,7 @@ pub(crate) use link::{Link, TracingTarget, UprobeMulti};
 pub(crate) use linker::Linker;
 pub(crate) use log::{capture_log, take_log};
 pub(crate) use map::{MapHandle, hash_map_takes_keys_of};
-pub(crate) use object::{OpenObject, PreparedObject, ProgramParts};
+pub(crate) use object::{OpenObject, OtherPrograms, PreparedObject, ProgramParts};
 pub(crate) use packets::PacketBuffer;
 pub(crate) use perf::{PerfEvent, PerfSpec};
 pub(crate) use prog::{

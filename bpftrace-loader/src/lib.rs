@@ -113,5 +113,5 @@ pub fn start(
         tracing::debug!("could not raise RLIMIT_NOFILE: {e}");
     }
     let loaded = load::load(bound, &options, host)?;
-    run::run(&loaded, &invocation, &mut traced, host, sink)
+    run::run(loaded, &invocation, &mut traced, host, sink)
 }

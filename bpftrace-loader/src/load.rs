@@ -13,8 +13,8 @@ use bpftrace_meta::{
 use crate::bind::{Bound, Place, ProgramPlan};
 use crate::error::{LoadError, describe_errno};
 use crate::ffi::{
-    self, Insn, LoadFailure, LoadRequest, MapHandle, OpenObject, PreparedObject, Program,
-    ProgramParts, ProgramType,
+    self, Insn, LoadFailure, LoadRequest, MapHandle, OpenObject, OtherPrograms, PreparedObject,
+    Program, ProgramParts, ProgramType,
 };
 use crate::host::{BtfObject, Host};
 use crate::options::RunOptions;
@@ -26,6 +26,8 @@ pub(crate) struct Loaded {
     pub(crate) programs: Vec<Program>,
     /// In the order of the manifest; `None`: the object does not have it.
     pub(crate) maps: Vec<Option<MapHandle>>,
+    /// The programs of imported objects, if there are any.
+    pub(crate) others: Option<OtherPrograms>,
 }
 
 /// Loads a bound script.
@@ -34,7 +36,7 @@ pub(crate) fn load(
     options: &RunOptions,
     host: &dyn Host,
 ) -> Result<Loaded, LoadError> {
-    let object = prepare(&bound, options, host)?;
+    let (object, any_others) = prepare(&bound, options, host)?;
     let possible_cpus = host
         .possible_cpus()
         .map_err(|e| LoadError::io("Failed to read the list of CPUs", &e))?;
@@ -50,19 +52,32 @@ pub(crate) fn load(
     write_usdt_args(&bound, &maps)?;
     write_unwind_tables(&bound, &maps)?;
     let programs = load_programs(&bound, &object, options)?;
+    let others = if any_others {
+        Some(load_others(&bound, object, options)?)
+    } else {
+        None
+    };
     Ok(Loaded {
         bound,
         programs,
         maps,
+        others,
     })
 }
 
-/// Opens the object, writes what was bound into it, creates its maps and relocates its programs.
+/// Whether a program of the object is one of the script, not of an imported object.
+fn is_ours(bound: &Bound, program: &str) -> bool {
+    let mut probes = bound.manifest.probes.iter();
+    probes.any(|probe| probe.program == program)
+}
+
+/// Opens the object, writes what was bound into it, creates its maps and relocates its programs. Gives
+/// also whether there are programs of imported objects in it.
 fn prepare(
     bound: &Bound,
     options: &RunOptions,
     host: &dyn Host,
-) -> Result<PreparedObject, LoadError> {
+) -> Result<(PreparedObject, bool), LoadError> {
     drop(ffi::take_log());
     let btf = host.env("BPFTRACE_BTF").map(std::path::PathBuf::from);
     let failed = |what: &str, e: std::io::Error| {
@@ -86,7 +101,12 @@ fn prepare(
     };
     let mut object = OpenObject::open(&bound.object, btf.as_deref())
         .map_err(|e| failed("Failed to open the BPF object", e))?;
+    let mut any_others = false;
     for name in object.programs() {
+        if !is_ours(bound, &name) {
+            any_others = true;
+            continue;
+        }
         let used = bound
             .programs
             .iter()
@@ -120,7 +140,53 @@ fn prepare(
     if options.debug.libbpf {
         show_libbpf_log(&ffi::take_log());
     }
-    Ok(object)
+    Ok((object, any_others))
+}
+
+/// Loads the programs of imported objects.
+fn load_others(
+    bound: &Bound,
+    object: PreparedObject,
+    options: &RunOptions,
+) -> Result<OtherPrograms, LoadError> {
+    drop(ffi::take_log());
+    let loaded = object.load_others(&|name| is_ours(bound, name), bound.settings.log_size());
+    let log = ffi::take_log();
+    if options.debug.libbpf {
+        show_libbpf_log(&log);
+    }
+    loaded.map_err(|(program, failure)| {
+        let Some(program) = program else {
+            let what = "Failed to load the programs of imported objects";
+            let error = LoadError::io(what, &failure.error);
+            let mut said = log.iter().filter(|(level, _)| *level == 0);
+            return match said.next() {
+                Some((_, text)) => error.because(text.trim_start_matches("libbpf: ").to_owned()),
+                None => error,
+            };
+        };
+        let whose = "The program comes with an imported object".to_owned();
+        let mut error = refused(&program, &failure, options).note(whose);
+        if let Some(complaint) = verifier::complaint(&failure.log) {
+            error = error.note(format!("The kernel said: {}", complaint.reason));
+        }
+        match options.verbose {
+            true => error.note(format!("Kernel error log:\n{}", failure.log)),
+            false => error,
+        }
+    })
+}
+
+/// The kernel does not take a program.
+fn refused(program: &str, failure: &LoadFailure, options: &RunOptions) -> LoadError {
+    let errno = failure.error.raw_os_error().unwrap_or(0);
+    let reason = describe_errno(&failure.error);
+    let mut message =
+        format!("Error loading BPF program for {program}. Error code: -{errno} ({reason}).");
+    if !options.verbose {
+        message.push_str(" Use -v for full kernel error log.");
+    }
+    LoadError::host(message)
 }
 
 /// Leaves the maps with keys out where the kernel takes large keys; otherwise the maps they are for get
@@ -412,17 +478,9 @@ fn explain(
 ) -> LoadError {
     let name = target_name(bound, index);
     let probe = &bound.manifest.probes[plan.probe.0 as usize];
-    let program = &probe.program;
-    let errno = failure.error.raw_os_error().unwrap_or(0);
-    let reason = describe_errno(&failure.error);
-    let mut message =
-        format!("Error loading BPF program for {program}. Error code: -{errno} ({reason}).");
-    if !options.verbose {
-        message.push_str(" Use -v for full kernel error log.");
-    }
     // A log that does not fit is no mistake in the script.
-    let log_is_full = errno == libc::ENOSPC;
-    let mut error = LoadError::host(message);
+    let log_is_full = failure.error.raw_os_error() == Some(libc::ENOSPC);
+    let mut error = refused(&probe.program, failure, options);
     let complaint = verifier::complaint(&failure.log);
     if let Some(complaint) = &complaint
         && let Some(helper) = complaint.refused_helper()

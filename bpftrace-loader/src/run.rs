@@ -406,13 +406,15 @@ pub(crate) fn nothing_to_attach(options: &RunOptions) -> Exit {
 
 /// Runs a loaded script to its end.
 pub(crate) fn run(
-    loaded: &Loaded,
+    mut loaded: Loaded,
     invocation: &Invocation<'_>,
     traced: &mut Traced,
     host: &dyn Host,
     sink: &mut dyn Sink,
 ) -> Result<Exit, LoadError> {
     let options = invocation.options;
+    let mut others = loaded.others.take();
+    let loaded = &loaded;
     let manifest = &loaded.bound.manifest;
     let map = |wanted: fn(&MapRole) -> bool| {
         find_map(manifest, wanted).and_then(|i| loaded.maps[i].as_ref())
@@ -467,6 +469,11 @@ pub(crate) fn run(
         targets.filter(|target| target.place == *place).count() as u64
     };
     let (n_end, n_signal) = (count(&Place::End), count(&Place::Signal));
+    if options.mode == Mode::Trace
+        && let Some(others) = &mut others
+    {
+        others.attach();
+    }
     let mut warnings = Vec::new();
     let attached = attach::attach(loaded, invocation, host, &mut warnings);
     for warning in &warnings {
@@ -536,6 +543,7 @@ pub(crate) fn run(
         wait(loaded, &mut attached, &mut events, &signals, traced)?
     };
     drop(attached);
+    drop(others);
     finish(loaded, end, &mut events, &signals, traced)
 }
 

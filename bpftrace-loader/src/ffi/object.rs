@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use libbpf_sys as sys;
 
-use super::{MapHandle, c_string, check};
+use super::{LoadFailure, MapHandle, c_string, check};
 
 /// An object file that libbpf has read; sizes and `.rodata` can still be changed.
 pub(crate) struct OpenObject(Object);
@@ -14,6 +14,24 @@ pub(crate) struct OpenObject(Object);
 /// An object whose maps exist in the kernel and whose instructions are relocated. Its programs are
 /// not loaded; see [`super::load_program`].
 pub(crate) struct PreparedObject(Object);
+
+/// Programs that came with imported objects. Dropping it detaches them.
+pub(crate) struct OtherPrograms {
+    // Before the object, whose programs they refer to.
+    links: Vec<OwnLink>,
+    programs: Vec<NonNull<sys::bpf_program>>,
+    _object: Object,
+}
+
+/// A link that libbpf made.
+struct OwnLink(NonNull<sys::bpf_link>);
+
+impl Drop for OwnLink {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from bpf_program__attach and is destroyed once.
+        unsafe { sys::bpf_link__destroy(self.0.as_ptr()) };
+    }
+}
 
 struct Object(NonNull<sys::bpf_object>);
 
@@ -226,6 +244,83 @@ impl PreparedObject {
         }
     }
 
+    /// Loads the programs that are not ours, each as the name of its section says, unless that says no.
+    ///
+    /// # Errors
+    /// The name of the program that the kernel did not take, if there was one, and why.
+    pub(crate) fn load_others(
+        self,
+        ours: &dyn Fn(&str) -> bool,
+        log_size: u32,
+    ) -> Result<OtherPrograms, (Option<String>, LoadFailure)> {
+        let fail = |error| LoadFailure {
+            error,
+            log: String::new(),
+            log_trimmed: false,
+        };
+        let object = self.0.0.as_ptr();
+        let mut others = Vec::new();
+        let mut program = std::ptr::null_mut();
+        loop {
+            // SAFETY: the object is open, and `program` is null or one of its programs.
+            program = unsafe { sys::bpf_object__next_program(object, program) };
+            let Some(found) = NonNull::new(program) else {
+                break;
+            };
+            // SAFETY: a program's name is NUL-terminated and lives as long as the object.
+            let name = unsafe { CStr::from_ptr(sys::bpf_program__name(program)) };
+            let name = name.to_string_lossy().into_owned();
+            if ours(&name) {
+                // SAFETY: the program belongs to the object, which is not loaded yet.
+                check(i64::from(unsafe {
+                    sys::bpf_program__set_autoload(program, false)
+                }))
+                .map_err(|e| (None, fail(e)))?;
+            } else {
+                others.push((found, name, vec![0u8; log_size as usize]));
+            }
+        }
+        for (program, _, log) in &mut others {
+            // SAFETY: the program belongs to the object; the buffer is as long as is said and lives until
+            // the programs are loaded, after which it is not used.
+            check(i64::from(unsafe {
+                sys::bpf_program__set_log_buf(
+                    program.as_ptr(),
+                    log.as_mut_ptr().cast(),
+                    log.len() as u64,
+                )
+            }))
+            .map_err(|e| (None, fail(e)))?;
+        }
+        // SAFETY: the object is prepared and not loaded yet.
+        let loaded = check(i64::from(unsafe { sys::bpf_object__load(object) }));
+        let Err(error) = loaded else {
+            let programs = others.into_iter().map(|(program, ..)| program).collect();
+            return Ok(OtherPrograms {
+                links: Vec::new(),
+                programs,
+                _object: self.0,
+            });
+        };
+        let refused = others.into_iter().find_map(|(_, name, log)| {
+            let text = log.split(|b| *b == 0).next().unwrap_or_default();
+            let trimmed = text.len() + 1 >= log.len();
+            let text = String::from_utf8_lossy(text).into_owned();
+            (!text.is_empty()).then_some((name, text, trimmed))
+        });
+        Err(match refused {
+            Some((name, log, log_trimmed)) => (
+                Some(name),
+                LoadFailure {
+                    error,
+                    log,
+                    log_trimmed,
+                },
+            ),
+            None => (None, fail(error)),
+        })
+    }
+
     /// A handle on a map, unless it was left out; it has a descriptor of its own and may outlive the object.
     pub(crate) fn map(&self, name: &str, possible_cpus: u32) -> io::Result<Option<MapHandle>> {
         let Some(map) = self.0.map(name)? else {
@@ -257,5 +352,21 @@ impl PreparedObject {
             possible_cpus,
         )
         .map(Some)
+    }
+}
+
+impl OtherPrograms {
+    /// Attaches each program to what the name of its section says, where it says so and that is there.
+    pub(crate) fn attach(&mut self) {
+        for program in &self.programs {
+            // SAFETY: the programs belong to the object, which is loaded.
+            let link = unsafe {
+                if !sys::bpf_program__autoattach(program.as_ptr()) {
+                    continue;
+                }
+                sys::bpf_program__attach(program.as_ptr())
+            };
+            self.links.extend(NonNull::new(link).map(OwnLink));
+        }
     }
 }

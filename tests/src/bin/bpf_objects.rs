@@ -33,6 +33,8 @@ fn write_all(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
         ("twice.bpf.o", other("GPL", "add_one")?.elf),
         ("licensed.bpf.o", other("MIT", "add_two")?.elf),
         ("relay.bpf.o", write_object(&relay())?.elf),
+        ("attached.bpf.o", write_object(&attached())?.elf),
+        ("refused.bpf.o", write_object(&refused())?.elf),
         ("untyped.bpf.o", without_btf(library.clone())),
         ("machine.bpf.o", other_machine),
         ("order.bpf.o", other_byte_order),
@@ -155,6 +157,22 @@ fn define(
         params: params.collect(),
         ret,
     }));
+    define_as(spec, name, (Placement::GlobalSubprogram, signature), parts);
+}
+
+/// A program of a section.
+fn define_program(spec: &mut ObjectSpec, name: &str, section: &str, parts: Vec<Part>) {
+    let section = section.to_owned();
+    let kind = (Placement::Program { section }, Signature::Program);
+    define_as(spec, name, kind, parts);
+}
+
+fn define_as(
+    spec: &mut ObjectSpec,
+    name: &str,
+    (placement, signature): (Placement, Signature),
+    parts: Vec<Part>,
+) {
     let (mut code, mut relocs) = (Vec::new(), Vec::new());
     for part in parts {
         let insn_idx = code.len() as u32 / 8;
@@ -168,7 +186,7 @@ fn define(
     }
     spec.functions.push(FunctionDef {
         name: name.to_owned(),
-        placement: Placement::GlobalSubprogram,
+        placement,
         signature,
         code,
         relocs,
@@ -208,6 +226,47 @@ fn relay() -> ObjectSpec {
     let there = Part::Relocated(RelocKind::KfuncCall(0), insn(0x85, 0, 1, 0, -1));
     let parts = vec![there, exit().into()];
     define(&mut spec, "relay", &[("val", int)], int, parts);
+    spec
+}
+
+/// Programs that count system calls, one that the kernel would refuse but that is not to be loaded, and
+/// a function that tells the count.
+fn attached() -> ObjectSpec {
+    let mut spec = licensed("GPL");
+    let u64_type = spec.types.int("unsigned long long", 8, false);
+    let mut zero = DataSection::new(DataKind::Bss, "");
+    let added = zero.add("n_calls", &[0; 8], 8, None);
+    assert!(added.is_ok(), "the variable is valid");
+    spec.data = vec![zero];
+    let count = |n| {
+        vec![
+            data(2, 0, 0),
+            load(1, 2).into(),
+            add_imm(1, n).into(),
+            store(2, 0, 1).into(),
+            mov_imm(0, 0).into(),
+            exit().into(),
+        ]
+    };
+    let section = "tracepoint/syscalls/sys_enter_getppid";
+    define_program(&mut spec, "on_getppid", section, count(1));
+    let section = "tracepoint/syscalls/sys_enter_getpgid";
+    define_program(&mut spec, "on_getpgid", section, count(100));
+    let section = "tracepoint/nowhere/nothing";
+    define_program(&mut spec, "on_nothing", section, count(1));
+    define_program(&mut spec, "alone", "tracepoint", count(1));
+    let section = "?tracepoint/syscalls/sys_enter_getppid";
+    define_program(&mut spec, "optional", section, vec![exit().into()]);
+    let parts = vec![data(1, 0, 0), load(0, 1).into(), exit().into()];
+    define(&mut spec, "n_called", &[], u64_type, parts);
+    spec
+}
+
+/// A program without a result, which the verifier refuses.
+fn refused() -> ObjectSpec {
+    let mut spec = licensed("GPL");
+    let section = "tracepoint/syscalls/sys_enter_getppid";
+    define_program(&mut spec, "no_result", section, vec![exit().into()]);
     spec
 }
 
