@@ -1,7 +1,8 @@
 //! The only place that opens headers and imported files for the compiler.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
@@ -12,6 +13,7 @@ use bpftrace_sema::{
     TextSource,
 };
 
+use flate2::read::DeflateDecoder;
 use goblin::elf::{Elf, header, sym};
 
 use crate::cmd::reason;
@@ -191,9 +193,11 @@ impl HostTexts {
         for dir in &self.own {
             clang.arg("-I").arg(dir);
         }
-        let header = TypesHeader::write();
-        if let Some(header) = &header {
-            clang.arg("-I").arg(&header.folder);
+        let folder = ClangFolder::write();
+        if let Ok(folder) = &folder {
+            clang.arg("-I").arg(folder.types());
+            // Behind what is installed.
+            clang.arg("-idirafter").arg(folder.libbpf());
         }
         let output = clang
             .arg("-I")
@@ -220,30 +224,53 @@ impl HostTexts {
     }
 }
 
-/// `vmlinux.h` in a folder of its own, which is there as long as this is.
-struct TypesHeader {
-    folder: PathBuf,
+/// libbpf's headers for programs, compressed: each its name and its text with a NUL behind both.
+const C_HEADERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/c_headers.deflate"));
+
+/// Headers for clang in a folder of their own, which is there as long as this is.
+struct ClangFolder {
+    path: PathBuf,
 }
 
-impl TypesHeader {
-    /// `None` where the kernel's types are not known or cannot be written: C that needs none does without.
-    fn write() -> Option<Self> {
-        let named = std::env::var_os("BPFTRACE_BTF").filter(|path| !path.is_empty());
-        let text = bpftrace_loader::host::kernel_header(named.as_deref().map(Path::new)).ok()?;
-        let name = format!("bpftrace-{}-types", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+impl ClangFolder {
+    /// Without the kernel's types where they are not known: C that needs none does without.
+    fn write() -> io::Result<Self> {
+        let name = format!("bpftrace-{}-headers", std::process::id());
+        let path = std::env::temp_dir().join(name);
         // Nobody else has or gets a folder of this name.
-        fs::DirBuilder::new().mode(0o700).create(&folder).ok()?;
-        let header = Self { folder };
-        fs::write(header.folder.join("vmlinux.h"), text).ok()?;
-        Some(header)
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let folder = Self { path };
+        let named = std::env::var_os("BPFTRACE_BTF").filter(|path| !path.is_empty());
+        if let Ok(text) = bpftrace_loader::host::kernel_header(named.as_deref().map(Path::new)) {
+            fs::create_dir(folder.types())?;
+            fs::write(folder.types().join("vmlinux.h"), text)?;
+        }
+        let headers = folder.libbpf().join("bpf");
+        fs::create_dir_all(&headers)?;
+        let mut text = String::new();
+        DeflateDecoder::new(C_HEADERS).read_to_string(&mut text)?;
+        let mut parts = text.split('\0');
+        while let (Some(name), Some(text)) = (parts.next(), parts.next()) {
+            fs::write(headers.join(name), text)?;
+        }
+        Ok(folder)
+    }
+
+    /// Has `vmlinux.h`.
+    fn types(&self) -> PathBuf {
+        self.path.join("types")
+    }
+
+    /// Has `bpf/bpf_helpers.h` and its like.
+    fn libbpf(&self) -> PathBuf {
+        self.path.join("libbpf")
     }
 }
 
-impl Drop for TypesHeader {
+impl Drop for ClangFolder {
     fn drop(&mut self) {
         // What is left over does no harm.
-        drop(fs::remove_dir_all(&self.folder));
+        drop(fs::remove_dir_all(&self.path));
     }
 }
 
