@@ -14,7 +14,7 @@ use bpftrace_sema::{
 };
 
 use flate2::read::DeflateDecoder;
-use goblin::elf::{Elf, header, sym};
+use goblin::elf::{Elf, header, section_header, sym};
 
 use crate::cmd::reason;
 
@@ -274,6 +274,39 @@ impl Drop for ClangFolder {
     }
 }
 
+/// Whether a symbol or a relocation is outside of its section, which libbpf's linker does not check.
+fn misplaced(elf: &Elf<'_>) -> Option<&'static str> {
+    let size = |section: usize| elf.section_headers.get(section).map(|found| found.sh_size);
+    let fits = |section: usize, start: u64, bytes: u64| {
+        let end = start.checked_add(bytes);
+        size(section).is_some_and(|size| end.is_some_and(|end| end <= size))
+    };
+    // What is elsewhere, and what is nowhere.
+    let special = [section_header::SHN_UNDEF, section_header::SHN_ABS].map(|n| n as usize);
+    let mut symbols = elf.syms.iter();
+    let symbol = symbols.any(|symbol| {
+        !special.contains(&symbol.st_shndx)
+            && !fits(symbol.st_shndx, symbol.st_value, symbol.st_size)
+    });
+    if symbol {
+        return Some("a symbol");
+    }
+    let relocation = elf.shdr_relocs.iter().any(|(section, relocations)| {
+        let target = elf.section_headers.get(*section);
+        let target = target.map_or(0, |section| section.sh_info as usize);
+        let is_code = elf
+            .section_headers
+            .get(target)
+            .is_some_and(|section| section.is_executable());
+        // Of an instruction; others may be of 4 bytes.
+        let bytes = if is_code { 8 } else { 4 };
+        relocations.iter().any(|relocation| {
+            relocation.r_sym >= elf.syms.len() || !fits(target, relocation.r_offset, bytes)
+        })
+    });
+    relocation.then_some("a relocation")
+}
+
 /// What the compiler needs to know of a BPF object.
 fn object(path: &Path, bytes: Vec<u8>) -> Result<ObjectFile, ImportError> {
     let wrong = |what: &str| {
@@ -291,6 +324,11 @@ fn object(path: &Path, bytes: Vec<u8>) -> Result<ObjectFile, ImportError> {
     let elf = Elf::parse(&bytes).map_err(|error| wrong(&format!("it is damaged: {error}")))?;
     if elf.header.e_machine != header::EM_BPF || elf.header.e_type != header::ET_REL {
         return Err(wrong("it is no BPF object"));
+    }
+    if let Some(what) = misplaced(&elf) {
+        return Err(wrong(&format!(
+            "it is damaged: {what} is outside of its section"
+        )));
     }
     let section = |name: &str| {
         let mut sections = elf.section_headers.iter().enumerate();

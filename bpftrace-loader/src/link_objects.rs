@@ -40,7 +40,8 @@ pub fn link_objects(artifact: &mut Artifact, objects: &[(&str, &[u8])]) -> Resul
     // Whether anything is missing shows when it is opened.
     if let Err(error) = OpenObject::open(&joined, None) {
         let reason = reason(&error);
-        return Err(missing(objects, &reason).unwrap_or(LinkError::Whole(reason)));
+        let culprit = missing(objects, &reason).or_else(|| unreadable(objects));
+        return Err(culprit.unwrap_or(LinkError::Whole(reason)));
     }
     let moved = Moved::between(&artifact.object, &joined)
         .ok_or_else(|| LinkError::Whole("the joined object is malformed".to_owned()))?;
@@ -91,6 +92,15 @@ fn missing(objects: &[(&str, &[u8])], complaint: &str) -> Option<LinkError> {
         let name = names.find(|name| complaint.contains(&format!("'{name}'")))?;
         let what = format!("'{name}' is in none of the objects ({complaint})");
         Some(LinkError::Object(at, what))
+    })
+}
+
+/// The object that libbpf cannot read alone either.
+fn unreadable(objects: &[(&str, &[u8])]) -> Option<LinkError> {
+    objects.iter().enumerate().find_map(|(at, (_, object))| {
+        drop(ffi::take_log());
+        let error = OpenObject::open(object, None).err()?;
+        Some(LinkError::Object(at, reason(&error)))
     })
 }
 

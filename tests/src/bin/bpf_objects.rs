@@ -9,6 +9,8 @@ use bpftrace_codegen::object::{
     CoreKind, CoreReloc, DataKind, DataSection, Enumerator, ExternDef, ExternKind, FunctionDef,
     MapDef, Member, ObjectSpec, Patch, Placement, Signature, Type, TypeRef, write_object,
 };
+use goblin::elf::Elf;
+use goblin::elf::section_header::SHT_SYMTAB;
 
 fn main() {
     let Some(folder) = env::args_os().nth(1) else {
@@ -35,6 +37,7 @@ fn write_all(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
         ("relay.bpf.o", write_object(&relay())?.elf),
         ("attached.bpf.o", write_object(&attached())?.elf),
         ("refused.bpf.o", write_object(&refused())?.elf),
+        ("symbol.bpf.o", with_symbol_outside(library.clone())?),
         ("untyped.bpf.o", without_btf(library.clone())),
         ("machine.bpf.o", other_machine),
         ("order.bpf.o", other_byte_order),
@@ -45,6 +48,19 @@ fn write_all(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
         fs::write(folder.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// The same object, whose last symbol is far behind its section.
+fn with_symbol_outside(mut object: Vec<u8>) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let elf = Elf::parse(&object)?;
+    let mut sections = elf.section_headers.iter();
+    let symbols = sections
+        .find(|section| section.sh_type == SHT_SYMTAB)
+        .ok_or("an object has symbols")?;
+    let end = symbols.sh_offset + symbols.sh_size;
+    // The upper half of its place.
+    object[end as usize - 12] = 1;
+    Ok(object)
 }
 
 /// The same object, whose section `.BTF` has another name.
