@@ -50,7 +50,7 @@ impl Lowerer<'_, '_> {
             self.error(codes::ARGUMENT_COUNT, span, message);
             return Val::unknown(span);
         }
-        if !self.is_allowed(span, entry) {
+        if !self.is_allowed(span, call, entry) {
             return Val::unknown(span);
         }
         self.call_known(span, call, entry)
@@ -93,8 +93,11 @@ impl Lowerer<'_, '_> {
         Val::unknown(span)
     }
 
-    fn is_allowed(&mut self, span: Span, entry: &Entry) -> bool {
-        let name = entry.shown();
+    fn is_allowed(&mut self, span: Span, call: &node::Call, entry: &Entry) -> bool {
+        let name = match entry.func {
+            Func::Signal if is_true(call.args.get(1)) => "signal_thread",
+            _ => entry.shown(),
+        };
         if entry.is_unsafe && !self.s.options.unsafe_mode {
             let message = match entry.func {
                 Func::System => format!("{name}() is an unsafe function being used in safe mode"),
@@ -886,6 +889,14 @@ pub(super) fn calls_kernel_functions(kind: ProgramKind) -> bool {
         K::Fentry | K::Fexit | K::Iter | K::TpBtf | K::Tracepoint | K::PerfEvent => true,
         K::RawTracepointRun | K::Xdp | K::Kprobe | K::Uprobe => false,
     }
+}
+
+/// Whether an argument is written as `true`.
+fn is_true(arg: Option<&Arg>) -> bool {
+    let Some(Arg::Expr(expr)) = arg else {
+        return false;
+    };
+    matches!(expr.kind, Ast::Bool(true))
 }
 
 /// Number of a signal by its name, with or without `SIG`.

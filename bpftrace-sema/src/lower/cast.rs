@@ -100,8 +100,20 @@ impl Lowerer<'_, '_> {
             // So is that of text in a struct, such as room for what others keep there.
             (Ty::Str(_), Ty::Ptr(pointee, _)) => match text_in_place(val.expr.clone()) {
                 Some((text, mem)) => self.reinterpret(text, &Ty::Ptr(pointee.clone(), mem)),
-                None => return self.no_cast(span, &val, &to),
+                // Other text is put where it has one.
+                None => {
+                    let Ok(n) = u32::try_from(self.s.imported.table.size(&from)) else {
+                        return self.no_cast(span, &val, &to);
+                    };
+                    let bytes = Ty::Array(Rc::new(Ty::Int(IntTy::I8)), n, Mem::Bpf);
+                    let placed = self.cast_to(val.expr, bytes, CastKind::ToArray);
+                    self.reinterpret(placed, &Ty::Ptr(pointee.clone(), Mem::Bpf))
+                }
             },
+            // `sizeof(((struct t)0).member)`: nothing is there, and nothing looks.
+            (Ty::Int(_), Ty::Struct(id, _)) if self.unevaluated > 0 => {
+                self.reinterpret(val.expr, &Ty::Struct(*id, Mem::Bpf))
+            }
             (Ty::Str(n), Ty::Str(0)) => {
                 let ty = Ty::Str(*n);
                 self.unnecessary(span, &ty);

@@ -264,6 +264,9 @@ impl Lowerer<'_, '_> {
 
     fn tuple(&mut self, span: Span, elements: &[node::Expr]) -> Val {
         let vals: Vec<Val> = elements.iter().map(|element| self.expr(element)).collect();
+        if vals.is_empty() {
+            return Val::void(span);
+        }
         self.tuple_of(span, vals)
     }
 
@@ -442,7 +445,8 @@ impl Lowerer<'_, '_> {
 
     /// `typeinfo(x)`: a record of literals. For a map with keys it is about the keys.
     fn typeinfo(&mut self, span: Span, of: &TypeOrExpr) -> Val {
-        if self.caller(span) == crate::pass::macros::Caller::Script {
+        // What a macro asks of its arguments is its own business, the script's or the library's.
+        if span.expansion.is_none() {
             self.unstable(
                 span,
                 self.s.settings.typeinfo,

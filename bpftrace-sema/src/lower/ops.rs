@@ -27,6 +27,13 @@ impl Lowerer<'_, '_> {
             let right = self.expr(right);
             return self.logical(span, op, left, right);
         }
+        // Tuples of unequal length differ, whatever is in them.
+        if let (Op::Eq | Op::Ne, Operand::Tree(tree)) = (op, &left)
+            && let (Ast::Tuple(a), Ast::Tuple(b)) = (&tree.kind, &right.kind)
+            && (a.len() != b.len() || a.is_empty())
+        {
+            return Val::boolean(span, (a.len() == b.len()) == (op == Op::Eq));
+        }
         // A positional parameter is what it is compared with.
         let (left, right) = match left {
             Operand::Tree(left) if op.is_comparison() && is_positional(left) => {
@@ -293,6 +300,9 @@ impl Lowerer<'_, '_> {
             );
         }
         let wide = if signed { IntTy::I64 } else { IntTy::U64 };
+        // Deliberately not as upstream: a difference of two unsigned values comes without a warning that
+        // they are cast. Most of upstream's own tools, which calculate `nsecs - @start[tid]`, would print
+        // it at every start.
         let space = match (left.space, right.space) {
             (Mem::Unknown, space) | (space, Mem::Unknown) => space,
             (a, b) => join::join_mem(a, b),
