@@ -19,6 +19,10 @@ pub(crate) struct TyState {
     pub(crate) space: Mem,
     /// Declared in the script, so that it does not widen.
     pub(crate) fixed: bool,
+    /// Declared with a type that does not say whose memory an address is in.
+    pub(crate) learns_space: bool,
+    /// Declared, and assigned addresses in memory of several kinds.
+    pub(crate) mixed: bool,
 }
 
 impl Default for TyState {
@@ -28,7 +32,26 @@ impl Default for TyState {
             literals: Literals::None,
             space: Mem::Unknown,
             fixed: false,
+            learns_space: false,
+            mixed: false,
         }
+    }
+}
+
+/// The memory that a value of this type is in or points to.
+fn mem_of(ty: &Ty) -> Option<Mem> {
+    match ty {
+        Ty::Ptr(_, mem) | Ty::Struct(_, mem) | Ty::Array(_, _, mem) => Some(*mem),
+        _ => None,
+    }
+}
+
+fn with_mem(ty: Ty, mem: Mem) -> Ty {
+    match ty {
+        Ty::Ptr(pointee, _) => Ty::Ptr(pointee, mem),
+        Ty::Struct(id, _) => Ty::Struct(id, mem),
+        Ty::Array(element, n, _) => Ty::Array(element, n, mem),
+        other => other,
     }
 }
 
@@ -59,7 +82,7 @@ impl TyState {
             return Merged::Changed;
         };
         if self.fixed {
-            return Merged::Same;
+            return self.learn_space(ty);
         }
         let space = join::join_mem(self.space, space);
         let space_changed = space != self.space;
@@ -78,6 +101,49 @@ impl TyState {
         }
         self.ty = Some(new);
         self.literals = literals;
+        Merged::Changed
+    }
+
+    /// Takes over a declared type, but for whose memory its values have turned out to be in.
+    pub(crate) fn declare(&mut self, declared: Ty) -> Merged {
+        let known = self.ty.as_ref().and_then(mem_of);
+        self.learns_space = mem_of(&declared) == Some(Mem::Unknown);
+        let ty = match known {
+            Some(mem) if self.fixed && self.learns_space => with_mem(declared, mem),
+            _ => declared,
+        };
+        if self.fixed && self.ty.as_ref() == Some(&ty) {
+            return Merged::Same;
+        }
+        self.ty = Some(ty);
+        self.fixed = true;
+        Merged::Changed
+    }
+
+    /// Where a declared type does not say whose memory an address is in, what is assigned does.
+    fn learn_space(&mut self, given: &Ty) -> Merged {
+        let Some(declared) = &self.ty else {
+            return Merged::Same;
+        };
+        let (Some(known), Some(mem)) = (mem_of(declared), mem_of(given)) else {
+            return Merged::Same;
+        };
+        // It may be nowhere yet, so that none is followed without the kernel's help.
+        let learnt = match mem {
+            Mem::Unknown => return Merged::Same,
+            Mem::User => Mem::User,
+            Mem::Kernel | Mem::Btf | Mem::Bpf | Mem::Ctx => Mem::Kernel,
+        };
+        let joined = match known {
+            _ if self.mixed || !self.learns_space => return Merged::Same,
+            Mem::Unknown => learnt,
+            _ if known == learnt => return Merged::Same,
+            _ => {
+                self.mixed = true;
+                Mem::Unknown
+            }
+        };
+        self.ty = Some(with_mem(declared.clone(), joined));
         Merged::Changed
     }
 }

@@ -155,9 +155,7 @@ impl Lowerer<'_, '_> {
             // A string without a size takes that of what is assigned.
             let sized = !matches!(ty, Ty::Str(0));
             // What `typeof` gives may grow from round to round.
-            if sized && (!local.state.fixed || local.state.ty.as_ref() != Some(&ty)) {
-                local.state.ty = Some(ty);
-                local.state.fixed = true;
+            if sized && local.state.declare(ty) == Merged::Changed {
                 self.s.changed = true;
             }
         } else if ty.is_some() {

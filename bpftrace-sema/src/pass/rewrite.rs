@@ -401,6 +401,25 @@ impl Rewriter {
         }
     }
 
+    /// What stands behind `struct` and the like, which may be the name of a parameter that a type is given
+    /// for.
+    fn tag(&self, tag: &str) -> String {
+        match self.idents.get(tag) {
+            Some(Replacement::Type(TypeSpec {
+                kind: TypeSpecKind::Typeof(of),
+                ..
+            })) => match &**of {
+                TypeOrExpr::Name(name) => name.name.clone(),
+                _ => tag.to_owned(),
+            },
+            Some(Replacement::Expr(Expr {
+                kind: ExprKind::Ident(name),
+                ..
+            })) => name.clone(),
+            _ => tag.to_owned(),
+        }
+    }
+
     fn type_spec(&mut self, spec: &TypeSpec) -> TypeSpec {
         let kind = match &spec.kind {
             TypeSpecKind::Named(name) => match self.idents.get(name) {
@@ -417,9 +436,9 @@ impl Rewriter {
                 len: len.clone(),
             },
             TypeSpecKind::Typeof(of) => TypeSpecKind::Typeof(Box::new(self.type_or_expr(of))),
-            TypeSpecKind::Struct(_) | TypeSpecKind::Union(_) | TypeSpecKind::Enum(_) => {
-                spec.kind.clone()
-            }
+            TypeSpecKind::Struct(tag) => TypeSpecKind::Struct(self.tag(tag)),
+            TypeSpecKind::Union(tag) => TypeSpecKind::Union(self.tag(tag)),
+            TypeSpecKind::Enum(tag) => TypeSpecKind::Enum(self.tag(tag)),
         };
         TypeSpec {
             span: self.span(spec.span),
