@@ -84,7 +84,10 @@ pub struct BpfFunction {
     pub type_id: u32,
 }
 
-/// A part of a file that a process has mapped as executable.
+/// What a process has mapped the kernel's own library as, which is in no file.
+pub const VDSO: &str = "[vdso]";
+
+/// A part of a file, or of [`VDSO`], that a process has mapped as executable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// First address.
@@ -179,6 +182,8 @@ pub trait Host {
     fn mapped_files(&self, pid: i32) -> io::Result<Vec<PathBuf>>;
     /// What a process has mapped of files as executable.
     fn mappings(&self, pid: i32) -> io::Result<Vec<Mapping>>;
+    /// Bytes of the memory of a process, from an address on.
+    fn read_memory(&self, pid: i32, start: u64, size: usize) -> io::Result<Vec<u8>>;
     /// The bytes of a file.
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Ids of the threads of a process.

@@ -2,7 +2,8 @@
 //! files that the processes have mapped. See [`bpftrace_meta::unwind`] for what they look like.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bpftrace_meta::unwind::{CFA, How, IP, ProcessRows, Row, Rule, SEARCH_STEPS, SP, Step, ZERO};
@@ -16,7 +17,7 @@ use goblin::elf::program_header::PT_LOAD;
 
 use super::Invocation;
 use crate::error::LoadError;
-use crate::host::{Host, Mapping};
+use crate::host::{Host, Mapping, VDSO};
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -111,10 +112,8 @@ pub(super) fn tables(
                 Some(known) => Rc::clone(known),
                 None => {
                     // The frames of a file that cannot be read are where unwinding ends.
-                    let inside =
-                        PathBuf::from(format!("/proc/{pid}/root{}", mapping.path.display()));
-                    let bytes = host.read_file(&inside).unwrap_or_else(|e| {
-                        tracing::debug!("no unwinding of {}: {e}", inside.display());
+                    let bytes = read_mapped(pid, mapping, host).unwrap_or_else(|e| {
+                        tracing::debug!("no unwinding of {}: {e}", mapping.path.display());
                         Vec::new()
                     });
                     let file = Rc::new(read_file(&bytes, &mut tables.rules));
@@ -137,6 +136,15 @@ pub(super) fn tables(
         tables.processes.push((pid as u32, rows));
     }
     Ok(tables)
+}
+
+/// The bytes of what a process has mapped.
+fn read_mapped(pid: i32, mapping: &Mapping, host: &dyn Host) -> io::Result<Vec<u8>> {
+    if mapping.path == Path::new(VDSO) {
+        return host.read_memory(pid, mapping.start, mapping.size() as usize);
+    }
+    let inside = format!("/proc/{pid}/root{}", mapping.path.display());
+    host.read_file(Path::new(&inside))
 }
 
 /// Adds the rows of a file where a process has mapped it.
@@ -427,6 +435,24 @@ mod tests {
         assert_eq!(rule.steps, [frame, ip].map(|step| step.expect("fits")));
         // Behind the mapping nobody knows.
         assert_eq!(rows.last().map(|row| row.rule), Some(0));
+    }
+
+    #[test]
+    fn the_library_of_the_kernel_has_rules() {
+        let host = crate::host::LinuxHost::new();
+        let pid = std::process::id() as i32;
+        let mappings = host.mappings(pid).expect("read");
+        let mapping = mappings
+            .iter()
+            .find(|mapping| mapping.path == Path::new(VDSO))
+            .expect("mapped");
+        let mut rules = Rules::default();
+        let bytes = read_mapped(pid, mapping, &host).expect("read");
+        let file = read_file(&bytes, &mut rules);
+        let mut rows = Vec::new();
+        add_mapping(&file, mapping, 0, &mut rows);
+        let inside = |row: &Row| mapping.start <= row.address && row.address <= mapping.end;
+        assert!(rows.len() > 4 && rows.iter().all(inside));
     }
 
     #[test]

@@ -207,6 +207,10 @@ impl Host for FakeHost {
         Ok(Vec::new())
     }
 
+    fn read_memory(&self, _pid: i32, _start: u64, _size: usize) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     fn read_file(&self, _path: &Path) -> io::Result<Vec<u8>> {
         Err(io::ErrorKind::NotFound.into())
     }

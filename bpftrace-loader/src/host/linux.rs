@@ -193,6 +193,10 @@ impl Host for LinuxHost {
         proc::mappings(pid)
     }
 
+    fn read_memory(&self, pid: i32, start: u64, size: usize) -> io::Result<Vec<u8>> {
+        proc::read_memory(pid, start, size)
+    }
+
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
     }

@@ -1,9 +1,10 @@
 use std::fs;
 use std::io;
 use std::os::linux::fs::MetadataExt as _;
+use std::os::unix::fs::FileExt as _;
 
 use crate::ffi;
-use crate::host::{Mapping, PidNamespace};
+use crate::host::{Mapping, PidNamespace, VDSO};
 
 /// Ids of the threads of a process, ascending.
 pub(super) fn threads(pid: i32) -> io::Result<Vec<i32>> {
@@ -22,8 +23,15 @@ pub(super) fn mappings(pid: i32) -> io::Result<Vec<Mapping>> {
     Ok(text.lines().filter_map(parse_mapping).collect())
 }
 
+/// Bytes of the memory of a process.
+pub(super) fn read_memory(pid: i32, start: u64, size: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size];
+    fs::File::open(format!("/proc/{pid}/mem"))?.read_exact_at(&mut bytes, start)?;
+    Ok(bytes)
+}
+
 /// `START-END PERMISSIONS OFFSET DEVICE INODE PATH` of `/proc/PID/maps`, if it is executable and a file
-/// that is still there.
+/// that is still there, or the library that the kernel gives to each process.
 fn parse_mapping(line: &str) -> Option<Mapping> {
     let mut rest = line;
     let mut word = || {
@@ -34,7 +42,8 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
     let (range, permissions, offset) = (word()?, word()?, word()?);
     let (_device, _inode) = (word()?, word()?);
     let path = rest.trim_start();
-    if !permissions.contains('x') || !path.starts_with('/') || path.ends_with(" (deleted)") {
+    let is_library = path == VDSO || path.starts_with('/') && !path.ends_with(" (deleted)");
+    if !permissions.contains('x') || !is_library {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -152,9 +161,14 @@ mod tests {
             (0x7f1c, 0x7f2d, 0x1000)
         );
         assert_eq!(mapping.path, std::path::Path::new("/usr/lib/a file.so"));
+        let line = "7f1c-7f2d r-xp 00000000 00:00 0      [vdso]";
+        assert_eq!(
+            parse_mapping(line).map(|mapping| mapping.path),
+            Some(VDSO.into())
+        );
         for line in [
             "7f1c-7f2d r--p 00001000 fe:01 123    /usr/lib/a.so",
-            "7f1c-7f2d r-xp 00000000 00:00 0      [vdso]",
+            "7f1c-7f2d r--p 00000000 00:00 0      [vvar]",
             "7f1c-7f2d r-xp 00000000 00:00 0",
             "7f1c-7f2d r-xp 00001000 fe:01 123    /usr/lib/a.so (deleted)",
             "",
