@@ -168,6 +168,13 @@ impl Lowerer<'_, '_> {
         local.used = true;
         local.n_assignments += 1;
         match local.state.ty.clone() {
+            // The variable holds the address of what it stands for.
+            Some(ty @ (Ty::Struct(_, mem) | Ty::Array(_, _, mem))) if mem != Mem::Unknown => {
+                let pointer = Ty::Ptr(std::rc::Rc::new(ty.clone()), mem);
+                let kind = ExprKind::Local(idx);
+                let value = self.reinterpret(Expr { ty, span, kind }, &pointer);
+                Val::new(pointer, span, value.kind)
+            }
             Some(ty) => {
                 let ty = Ty::Ptr(std::rc::Rc::new(ty), Mem::Bpf);
                 Val::new(ty, span, ExprKind::LocalAddr(idx))
