@@ -398,16 +398,27 @@ fn load_programs(
             attach_btf_id: plan.entry.as_ref().map_or(0, |entry| entry.id),
             attach_btf: attach_btf.map(|fd| fd.as_fd()),
             attach_program: attach_program.map(|fd| fd.as_fd()),
-            log_level: u32::from(options.debug.verifier || bound.settings.wants_log()),
+            log_level: u32::from(
+                options.debug.verifier || options.verbose && bound.settings.wants_log(),
+            ),
             log_size: bound.settings.log_size(),
         };
         let mut result = ffi::load_program(&request);
-        if let Err(LoadFailure { log, .. }) = &result
+        if let Err(LoadFailure { log, error, .. }) = &result
             && log.is_empty()
         {
             // Only now is the log worth its time.
             request.log_level = 1;
+            let reason = error.raw_os_error();
             result = ffi::load_program(&request);
+            if let Err(failure) = &mut result
+                && failure.error.raw_os_error() == Some(libc::ENOSPC)
+                && let Some(reason) = reason
+            {
+                // The program was refused for something else than the size of the log.
+                failure.log_trimmed = true;
+                failure.error = std::io::Error::from_raw_os_error(reason);
+            }
         }
         match result {
             Ok((program, log)) => {

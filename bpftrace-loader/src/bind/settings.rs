@@ -33,7 +33,8 @@ impl Settings {
         self.0.log_size.unwrap_or(LOG_SIZE).clamp(128, 1 << 30) as u32
     }
 
-    /// Whether the size of the log was asked for: then the log is wanted from the start.
+    /// Whether the size of the log was asked for: then the log is wanted from the start, by those who
+    /// want to read it (`-v`).
     pub(crate) fn wants_log(&self) -> bool {
         self.0.log_size.is_some()
     }
