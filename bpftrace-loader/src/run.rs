@@ -28,9 +28,9 @@ use crate::print::{
 /// Records taken before signals are looked at.
 const RECORDS_PER_TURN: usize = 4096;
 
-/// When records come more often than this, they are taken this often: each time that a program has to
+/// In milliseconds. When records come more often than this, they are taken this often: each time that a program has to
 /// wake us costs it more than all the rest that it does.
-const PACE: Duration = Duration::from_millis(1);
+const PACE: u16 = 1;
 
 /// A turn that empties this part of the ring buffer is followed by the next one at once.
 const FLOOD: u64 = 8;
@@ -564,9 +564,13 @@ fn wait(
     if let Some(packets) = &events.packets {
         epoll.add(packets.epoll_fd(), PACKETS).map_err(failed)?;
     }
-    epoll.add(signals.as_fd(), SIGNAL).map_err(failed)?;
-    if let Some(end) = traced.end() {
-        epoll.add(end.as_fd(), TRACED).map_err(failed)?;
+    // Waits for all but records.
+    let pause = Epoll::new().map_err(failed)?;
+    for epoll in [&epoll, &pause] {
+        epoll.add(signals.as_fd(), SIGNAL).map_err(failed)?;
+        if let Some(end) = traced.end() {
+            epoll.add(end.as_fd(), TRACED).map_err(failed)?;
+        }
     }
     let mut unwatch = |address: u64| {
         attached.detach(&|index| {
@@ -596,12 +600,14 @@ fn wait(
             Taken::Nothing => true,
         };
         if taken == Taken::All && frequent {
-            std::thread::sleep(PACE);
+            // No sleep: scripts watch who sleeps, and would see us all the time. What is ready here is
+            // ready below as well.
+            pause.wait(Some(PACE)).map_err(failed)?;
         }
         let since = Instant::now();
-        let ready = epoll.wait(block).map_err(failed)?;
+        let ready = epoll.wait((!block).then_some(0)).map_err(failed)?;
         if block {
-            frequent = since.elapsed() < PACE;
+            frequent = since.elapsed() < Duration::from_millis(u64::from(PACE));
         }
         // Signals first: a flood of events must not keep us from ending.
         if ready.contains(&SIGNAL) {

@@ -33,8 +33,8 @@ impl Epoll {
         Ok(())
     }
 
-    /// Tokens of what is readable; waits for the first one if `block`.
-    pub(crate) fn wait(&self, block: bool) -> io::Result<Vec<u64>> {
+    /// Tokens of what is readable; waits so many milliseconds for the first one, without end if `None`.
+    pub(crate) fn wait(&self, milliseconds: Option<u16>) -> io::Result<Vec<u64>> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
         // SAFETY: the buffer holds as many events as we say.
         let n = unsafe {
@@ -42,7 +42,7 @@ impl Epoll {
                 self.0.as_raw_fd(),
                 events.as_mut_ptr(),
                 events.len() as i32,
-                if block { -1 } else { 0 },
+                milliseconds.map_or(-1, i32::from),
             )
         };
         match check(i64::from(n)) {
