@@ -1,20 +1,17 @@
 //! The only place that opens headers and imported files for the compiler.
 
+mod bpf_object;
+mod clang;
+
 use std::{
-    fs,
-    io::{self, Read as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use bpftrace_sema::{
-    Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, ObjectFile,
-    TextSource,
+    Header, HeaderQuery, ImportContent, ImportError, ImportedFile, IncludeForm, TextSource,
 };
-
-use flate2::read::DeflateDecoder;
-use goblin::elf::{Elf, header, section_header, sym};
 
 use crate::cmd::reason;
 
@@ -172,9 +169,11 @@ impl HostTexts {
         let content = match () {
             () if name.ends_with(".bt") => ImportContent::Script(text()?),
             () if name.ends_with(".h") => ImportContent::Header(text()?),
-            () if name.ends_with(".bpf.o") => ImportContent::Object(object(path, read()?)?),
+            () if name.ends_with(".bpf.o") => {
+                ImportContent::Object(bpf_object::read(path, read()?)?)
+            }
             () if name.ends_with(".bpf.c") => {
-                ImportContent::Object(object(path, self.compiled(path)?)?)
+                ImportContent::Object(bpf_object::read(path, clang::compile(path, &self.own)?)?)
             }
             () => return Ok(None),
         };
@@ -183,176 +182,6 @@ impl HostTexts {
             content,
         }))
     }
-
-    /// What an installed clang makes of a C file.
-    fn compiled(&self, path: &Path) -> Result<Vec<u8>, ImportError> {
-        let shown = path.display();
-        let mut clang = Command::new("clang");
-        clang.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-c", "-o", "-"]);
-        clang.args(["-D__TARGET_ARCH_x86", "-D__BPF_TRACING__"]);
-        for dir in &self.own {
-            clang.arg("-I").arg(dir);
-        }
-        let folder = ClangFolder::write();
-        if let Ok(folder) = &folder {
-            clang.arg("-I").arg(folder.types());
-            // Behind what is installed.
-            clang.arg("-idirafter").arg(folder.libbpf());
-        }
-        let output = clang
-            .arg("-I")
-            .arg("/usr/include/x86_64-linux-gnu")
-            .arg(path)
-            .output();
-        match output {
-            Ok(output) if output.status.success() => Ok(output.stdout),
-            Ok(output) => Err(ImportError::Other(format!(
-                "clang cannot compile '{shown}':\n{}",
-                String::from_utf8_lossy(&output.stderr).trim_end()
-            ))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(ImportError::Other(format!(
-                    "importing '{shown}' needs clang, which is not installed; compile it elsewhere \
-                     with 'clang -target bpf -O2 -g -c' and import the .bpf.o file"
-                )))
-            }
-            Err(error) => Err(ImportError::Other(format!(
-                "cannot run clang for '{shown}': {}",
-                reason(&error)
-            ))),
-        }
-    }
-}
-
-/// libbpf's headers for programs, compressed: each its name and its text with a NUL behind both.
-const C_HEADERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/c_headers.deflate"));
-
-/// Headers for clang in a folder of their own, which is there as long as this is.
-struct ClangFolder {
-    path: PathBuf,
-}
-
-impl ClangFolder {
-    /// Without the kernel's types where they are not known: C that needs none does without.
-    fn write() -> io::Result<Self> {
-        let name = format!("bpftrace-{}-headers", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        // Nobody else has or gets a folder of this name.
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let folder = Self { path };
-        let named = std::env::var_os("BPFTRACE_BTF").filter(|path| !path.is_empty());
-        if let Ok(text) = bpftrace_loader::host::kernel_header(named.as_deref().map(Path::new)) {
-            fs::create_dir(folder.types())?;
-            fs::write(folder.types().join("vmlinux.h"), text)?;
-        }
-        let headers = folder.libbpf().join("bpf");
-        fs::create_dir_all(&headers)?;
-        let mut text = String::new();
-        DeflateDecoder::new(C_HEADERS).read_to_string(&mut text)?;
-        let mut parts = text.split('\0');
-        while let (Some(name), Some(text)) = (parts.next(), parts.next()) {
-            fs::write(headers.join(name), text)?;
-        }
-        Ok(folder)
-    }
-
-    /// Has `vmlinux.h`.
-    fn types(&self) -> PathBuf {
-        self.path.join("types")
-    }
-
-    /// Has `bpf/bpf_helpers.h` and its like.
-    fn libbpf(&self) -> PathBuf {
-        self.path.join("libbpf")
-    }
-}
-
-impl Drop for ClangFolder {
-    fn drop(&mut self) {
-        // What is left over does no harm.
-        drop(fs::remove_dir_all(&self.path));
-    }
-}
-
-/// Whether a symbol or a relocation is outside of its section, which libbpf's linker does not check.
-fn misplaced(elf: &Elf<'_>) -> Option<&'static str> {
-    let size = |section: usize| elf.section_headers.get(section).map(|found| found.sh_size);
-    let fits = |section: usize, start: u64, bytes: u64| {
-        let end = start.checked_add(bytes);
-        size(section).is_some_and(|size| end.is_some_and(|end| end <= size))
-    };
-    // What is elsewhere, and what is nowhere.
-    let special = [section_header::SHN_UNDEF, section_header::SHN_ABS].map(|n| n as usize);
-    let mut symbols = elf.syms.iter();
-    let symbol = symbols.any(|symbol| {
-        !special.contains(&symbol.st_shndx)
-            && !fits(symbol.st_shndx, symbol.st_value, symbol.st_size)
-    });
-    if symbol {
-        return Some("a symbol");
-    }
-    let relocation = elf.shdr_relocs.iter().any(|(section, relocations)| {
-        let target = elf.section_headers.get(*section);
-        let target = target.map_or(0, |section| section.sh_info as usize);
-        let is_code = elf
-            .section_headers
-            .get(target)
-            .is_some_and(|section| section.is_executable());
-        // Of an instruction; others may be of 4 bytes.
-        let bytes = if is_code { 8 } else { 4 };
-        relocations.iter().any(|relocation| {
-            relocation.r_sym >= elf.syms.len() || !fits(target, relocation.r_offset, bytes)
-        })
-    });
-    relocation.then_some("a relocation")
-}
-
-/// What the compiler needs to know of a BPF object.
-fn object(path: &Path, bytes: Vec<u8>) -> Result<ObjectFile, ImportError> {
-    let wrong = |what: &str| {
-        let shown = path.display();
-        ImportError::Other(format!("cannot import '{shown}': {what}"))
-    };
-    // The header first: what is behind it is read as it says.
-    let class = bytes.get(header::EI_CLASS).copied();
-    if !bytes.starts_with(header::ELFMAG) || class != Some(header::ELFCLASS64) {
-        return Err(wrong("it is no BPF object"));
-    }
-    if bytes.get(header::EI_DATA) != Some(&header::ELFDATA2LSB) {
-        return Err(wrong("it is for machines of another byte order"));
-    }
-    let elf = Elf::parse(&bytes).map_err(|error| wrong(&format!("it is damaged: {error}")))?;
-    if elf.header.e_machine != header::EM_BPF || elf.header.e_type != header::ET_REL {
-        return Err(wrong("it is no BPF object"));
-    }
-    if let Some(what) = misplaced(&elf) {
-        return Err(wrong(&format!(
-            "it is damaged: {what} is outside of its section"
-        )));
-    }
-    let section = |name: &str| {
-        let mut sections = elf.section_headers.iter().enumerate();
-        sections.find(|(_, section)| elf.shdr_strtab.get_at(section.sh_name) == Some(name))
-    };
-    let btf = section(".BTF")
-        .and_then(|(_, section)| bytes.get(section.file_range()?))
-        .ok_or_else(|| wrong("it has no BTF; 'clang -g' makes it"))?
-        .to_vec();
-    // Programs have sections of their own.
-    let text = section(".text").map(|(at, _)| at);
-    let functions = elf
-        .syms
-        .iter()
-        .filter(|symbol| symbol.is_function() && symbol.st_bind() != sym::STB_LOCAL)
-        .filter(|symbol| Some(symbol.st_shndx) == text)
-        .filter_map(|symbol| elf.strtab.get_at(symbol.st_name))
-        .map(str::to_owned)
-        .collect();
-    Ok(ObjectFile {
-        btf,
-        functions,
-        bytes,
-    })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ImportError {
