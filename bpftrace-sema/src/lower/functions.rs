@@ -8,7 +8,7 @@ use super::stmt::flatten;
 use super::{Lowerer, Session, Val, stmt};
 use crate::env::Locals;
 use crate::pass::units::{Code, Unit};
-use crate::{ExprKind, FunctionIdx, IntTy, Mem, Stmt, StmtKind, Ty, codes};
+use crate::{Expr, ExprKind, FunctionIdx, IntTy, Mem, Stmt, StmtKind, Ty, codes};
 
 /// What callers of a function have to know.
 #[derive(Clone, Debug)]
@@ -212,43 +212,60 @@ impl Lowerer<'_, '_> {
             .iter()
             .position(|known| known.name == *name)?;
         let signature = self.s.functions[at].clone();
-        let n_params = signature.params.len();
-        if call.args.len() != n_params {
-            self.error(
-                codes::ARGUMENT_COUNT,
-                span,
-                format!(
-                    "Function `{name}` requires {n_params} arguments, got only {}",
-                    call.args.len()
-                ),
-            );
+        let Some(args) = self.passed_args(span, call, &signature.params, Self::coerce) else {
             return Some(Val::unknown(span));
-        }
-        let mut args = Vec::with_capacity(n_params);
-        for (i, (param, ty)) in signature.params.iter().enumerate() {
-            let Some(val) = self.arg_val(call, i) else {
-                continue;
-            };
-            let (from, place) = (self.spell_val(&val), val.span());
-            match self.coerce(val, ty) {
-                Some(arg) => args.push(arg),
-                None => {
-                    let to = self.spell(ty);
-                    self.error(
-                        codes::TYPE_MISMATCH,
-                        place,
-                        format!("Expected {to} for argument `{param}` got {from}"),
-                    );
-                }
-            }
-        }
-        if args.len() < n_params {
-            return Some(Val::unknown(span));
-        }
+        };
         let idx = FunctionIdx(u32::try_from(at).unwrap_or(u32::MAX));
         Some(
             Val::new(signature.ret, span, ExprKind::CallFunction(idx, args))
                 .with_space(Mem::Kernel),
         )
+    }
+
+    /// The arguments of a call of a function with these parameters, whose names may be empty; `None` when they do
+    /// not fit.
+    pub(super) fn passed_args(
+        &mut self,
+        span: Span,
+        call: &node::Call,
+        params: &[(String, Ty)],
+        convert: fn(&mut Self, Val, &Ty) -> Option<Expr>,
+    ) -> Option<Vec<Expr>> {
+        if call.args.len() != params.len() {
+            self.error(
+                codes::ARGUMENT_COUNT,
+                span,
+                format!(
+                    "Function `{}` requires {} arguments, got only {}",
+                    call.name.name,
+                    params.len(),
+                    call.args.len()
+                ),
+            );
+            return None;
+        }
+        let mut args = Vec::with_capacity(params.len());
+        for (i, (param, ty)) in params.iter().enumerate() {
+            let Some(val) = self.arg_val(call, i) else {
+                continue;
+            };
+            let (from, place) = (self.spell_val(&val), val.span());
+            match convert(self, val, ty) {
+                Some(arg) => args.push(arg),
+                None => {
+                    let to = self.spell(ty);
+                    let of = match param.as_str() {
+                        "" => String::new(),
+                        param => format!(" for argument `{param}`"),
+                    };
+                    self.error(
+                        codes::TYPE_MISMATCH,
+                        place,
+                        format!("Expected {to}{of} got {from}"),
+                    );
+                }
+            }
+        }
+        (args.len() == params.len()).then_some(args)
     }
 }

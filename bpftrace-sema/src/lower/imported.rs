@@ -79,10 +79,6 @@ fn imported_function(
     for param in &info.params {
         params.push((param.name.clone(), passed("a parameter", param.ty)?));
     }
-    let ret = match c_type(types, info.ret, 0) {
-        CType::Void => Ty::Void,
-        _ => passed("a result", info.ret)?,
-    };
     let signature = CSignature {
         params: info
             .params
@@ -90,6 +86,10 @@ fn imported_function(
             .map(|param| c_type(types, param.ty, 0))
             .collect(),
         ret: c_type(types, info.ret, 0),
+    };
+    let ret = match signature.ret {
+        CType::Void => Ty::Void,
+        _ => passed("a result", info.ret)?,
     };
     Ok(ImportedFunction {
         name: name.to_owned(),
@@ -150,43 +150,9 @@ impl Lowerer<'_, '_> {
         let functions = &self.s.imported_functions;
         let at = functions.iter().position(|known| known.name == *name)?;
         let function = functions[at].clone();
-        let n_params = function.params.len();
-        if call.args.len() != n_params {
-            self.error(
-                codes::ARGUMENT_COUNT,
-                span,
-                format!(
-                    "Function `{name}` requires {n_params} arguments, got only {}",
-                    call.args.len()
-                ),
-            );
+        let Some(args) = self.passed_args(span, call, &function.params, Self::imported_arg) else {
             return Some(Val::unknown(span));
-        }
-        let mut args = Vec::with_capacity(n_params);
-        for (i, (param, ty)) in function.params.iter().enumerate() {
-            let Some(val) = self.arg_val(call, i) else {
-                continue;
-            };
-            let (from, place) = (self.spell_val(&val), val.span());
-            match self.imported_arg(val, ty) {
-                Some(arg) => args.push(arg),
-                None => {
-                    let to = self.spell(ty);
-                    let of = match param.as_str() {
-                        "" => String::new(),
-                        param => format!(" for argument `{param}`"),
-                    };
-                    self.error(
-                        codes::TYPE_MISMATCH,
-                        place,
-                        format!("Expected {to}{of} got {from}"),
-                    );
-                }
-            }
-        }
-        if args.len() < n_params {
-            return Some(Val::unknown(span));
-        }
+        };
         let idx = ImportedFunctionIdx(u32::try_from(at).unwrap_or(u32::MAX));
         let val = Val::new(function.ret, span, ExprKind::CallImported(idx, args));
         Some(val.with_space(Mem::Kernel))

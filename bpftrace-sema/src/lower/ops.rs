@@ -301,7 +301,7 @@ impl Lowerer<'_, '_> {
         }
         let wide = if signed { IntTy::I64 } else { IntTy::U64 };
         // Deliberately not as upstream: a difference of two unsigned values comes without a warning that
-        // they are cast. Most of upstream's own tools, which calculate `nsecs - @start[tid]`, would print
+        // they are cast. Several of upstream's own tools, which calculate `nsecs - @start[tid]`, would print
         // it at every start.
         let space = match (left.space, right.space) {
             (Mem::Unknown, space) | (space, Mem::Unknown) => space,
