@@ -28,11 +28,11 @@ use crate::print::{
 /// Records taken before signals are looked at.
 const RECORDS_PER_TURN: usize = 4096;
 
-/// In milliseconds. When records come more often than this, they are taken this often: each time that a program has to
-/// wake us costs it more than all the rest that it does.
+/// Milliseconds. When records come more often than this, they are taken this often: each time that a
+/// program has to wake us costs it more than all the rest that it does.
 const PACE: u16 = 1;
 
-/// A turn that empties this part of the ring buffer is followed by the next one at once.
+/// A turn that takes one part in so many of the ring buffer is followed by the next one at once.
 const FLOOD: u64 = 8;
 
 /// Losses are told this often while there is no end of records.

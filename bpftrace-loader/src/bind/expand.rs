@@ -21,6 +21,8 @@ pub(super) struct Expanded {
     pub(super) refused: Vec<(String, LoadError)>,
     /// Whether one link can serve them all.
     pub(super) shareable: bool,
+    /// Whether it is a pattern, which need not match anything where there are others.
+    pub(super) pattern: bool,
     /// What to say when there are none.
     pub(super) missing: String,
 }
@@ -31,6 +33,7 @@ impl Expanded {
             places: vec![(name, place)],
             refused: Vec::new(),
             shareable: false,
+            pattern: false,
             missing: String::new(),
         }
     }
@@ -40,6 +43,7 @@ impl Expanded {
             places,
             refused: Vec::new(),
             shareable: false,
+            pattern: text.contains('*'),
             missing: format!("No matches for {provider} {text}."),
         }
     }

@@ -246,8 +246,7 @@ impl Finder<'_, '_> {
                 return (1, None);
             }
         }
-        let is_pattern = expanded.missing.contains('*');
-        if probe.uses_target_number || (is_pattern && !expanded.shareable) {
+        if probe.uses_target_number || (expanded.pattern && !expanded.shareable) {
             self.n_programs += expanded.places.len() as u64;
             if self.n_programs > self.max_programs {
                 self.errors
@@ -266,7 +265,7 @@ impl Finder<'_, '_> {
             }
         }
         if is_missing && needed {
-            if is_pattern {
+            if expanded.pattern {
                 return (0, Some(expanded.missing));
             }
             self.missing(probe.place, &expanded.missing);
