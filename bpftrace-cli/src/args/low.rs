@@ -17,7 +17,7 @@ OPTIONS:
     -e PROGRAM                execute this program
     -l, --list [PATTERN|FILE] list probes, with -v their parameters
     -p, --pid PID             trace this process only
-    -c, --cmd COMMAND         run this command and trace it
+    -c, --cmd COMMAND         run this command, and end when it does
     -o, --output FILE         write the script's output to a file
     -f FORMAT                 output format ('text', 'json')
     -B MODE                   output buffering ('line', 'full', 'none')
@@ -31,7 +31,7 @@ OPTIONS:
     -I DIR                    look for C headers in this directory too
         --include FILE        read this C header before the script
         --usdt-file-activation
-                              accepted; USDT probes are not supported yet
+                              accepted; USDT semaphores always go by file
         --traceable-functions FILE
                               functions that can be traced, one a line
         --debuginfo DIR[:DIR] search these directories for debug information
