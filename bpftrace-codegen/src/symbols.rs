@@ -44,6 +44,7 @@
 //! - `iadd`, `isub`, `ishl`, `ushr`, `sshr`, `band`, `imul`, `icmp`+`brif` … with a patch as right operand:
 //!   where the instruction is an ALU instruction, its 32-bit immediate ([`PatchField::Imm32`]).
 //! - anything else: `mov32`/`mov64` with the immediate, then the instruction.
+//! - `uextend.i64` of a patch of type `i32`: `mov32` into a register that all uses of the result share.
 //! - [`NS_PATCH_WIDE`] is for values that need 64 bits (enumerators): `ld_imm64`
 //!   ([`PatchField::Imm64`]), never folded.
 //!

@@ -34,10 +34,21 @@ struct Path {
     field: Option<TracepointField>,
     /// The last member is a bit-field.
     bits: Option<BitField>,
+    /// What is there is an integer of the kernel, which may have another size on the target.
+    sign: Option<Sign>,
     /// An argument in an array of `u64`.
     is_argument: bool,
     /// The address is not where the value is: it is the value.
     is_value: bool,
+}
+
+/// Whether an integer has a sign where it has not the size that it was compiled with.
+#[derive(Clone, Copy, Debug)]
+enum Sign {
+    /// As the target's types say.
+    OfTarget,
+    /// As in the types that the script was compiled with; libbpf does not tell.
+    Known(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +67,7 @@ impl Path {
             core: None,
             field: None,
             bits: None,
+            sign: None,
             is_argument: false,
             is_value: false,
         }
@@ -490,6 +502,12 @@ impl FnCx<'_, '_> {
             bits,
             declared,
         });
+        path.sign = match &member.ty {
+            Ty::Int(_) | Ty::Bool => Some(Sign::OfTarget),
+            // libbpf says that every enum has one.
+            Ty::Enum(_, int) => Some(Sign::Known(int.signed)),
+            _ => None,
+        };
         match &def.origin {
             Origin::Tracepoint { category, event } => {
                 let signed = matches!(&member.ty, Ty::Int(int) | Ty::Enum(_, int) if int.signed);
@@ -589,6 +607,11 @@ impl FnCx<'_, '_> {
             && let Ok(known) = u32::try_from(known)
         {
             access.push(known);
+            path.sign = match element {
+                Ty::Int(int) | Ty::Enum(_, int) => Some(Sign::Known(int.signed)),
+                Ty::Bool => Some(Sign::Known(false)),
+                _ => None,
+            };
             return Ok(());
         }
         let kernel_struct = matches!(element, Ty::Struct(id, _) if self.m.core.is_root(*id));
@@ -628,6 +651,7 @@ impl FnCx<'_, '_> {
         path.core = None;
         path.field = None;
         path.bits = None;
+        path.sign = None;
         Ok(())
     }
 
@@ -674,8 +698,76 @@ impl FnCx<'_, '_> {
             let value = self.b.ins().load(types::I64, constant(), address, 0);
             return Ok(self.resize_int(value, ty, false));
         }
+        if let (Some(sign), Some(_), Mem::Kernel | Mem::User | Mem::Unknown | Mem::Btf) =
+            (path.sign, &path.core, path.mem)
+        {
+            return self.read_relocated_number(path, sign, ty);
+        }
         let address = self.path_address(path)?;
         self.read_number(path.mem, ty, address)
+    }
+
+    /// An integer that may have another size on the target. Where it has the size that it was compiled with,
+    /// the verifier drops all but the plain read.
+    fn read_relocated_number(&mut self, path: &Path, sign: Sign, ty: Type) -> R<Value> {
+        let address = self.path_address(path)?;
+        let Some(patch) = self.path_patch(path, CoreKind::FieldByteSize) else {
+            return self.internal("a member of the kernel without a relocation");
+        };
+        let is_direct = path.mem == Mem::Btf;
+        let size = match is_direct {
+            true => self.symbol(Symbol::Patch(patch), 0),
+            // The register is that of the helper's argument, so that asking costs nothing.
+            false => self.shared_symbol(Symbol::Patch(patch)),
+        };
+        let word = self.temp_word();
+        let (same, other, after) = (
+            self.b.create_block(),
+            self.b.create_block(),
+            self.b.create_block(),
+        );
+        let result = self.b.append_block_param(after, ty);
+        self.b.set_cold_block(other);
+        let is_same = self.cmp_imm(IntCC::Equal, size, i64::from(ty.bytes()));
+        self.brif(is_same, same, other);
+        self.enter(same);
+        let value = if is_direct {
+            self.read_number(path.mem, ty, address)?
+        } else {
+            self.read_bytes_dynamic(path.mem, word, size, address)?;
+            self.load(ty, word, Access::Own)
+        };
+        self.jump(after, &[value]);
+
+        self.enter(other);
+        self.store_imm(types::I64, 0, word);
+        let size = self.symbol(Symbol::Patch(patch), 0);
+        let size = self.at_most(size, 8);
+        self.read_bytes_dynamic(path.mem, word, size, address)?;
+        let value = self.load(types::I64, word, Access::Own);
+        let signed = match sign {
+            Sign::OfTarget => match self.path_patch(path, CoreKind::FieldSigned) {
+                Some(patch) => self.symbol(Symbol::Patch(patch), 0),
+                None => self.i64(0),
+            },
+            Sign::Known(signed) => self.i64(i64::from(signed)),
+        };
+        let value = self.choose(
+            signed,
+            types::I64,
+            |cx| {
+                let (three, all) = (cx.i64(3), cx.i64(64));
+                let bits = cx.b.ins().ishl(size, three);
+                let above = cx.b.ins().isub(all, bits);
+                let value = cx.b.ins().ishl(value, above);
+                Ok(cx.b.ins().sshr(value, above))
+            },
+            |_| Ok(value),
+        )?;
+        let value = self.resize_int(value, ty, false);
+        self.jump(after, &[value]);
+        self.enter(after);
+        Ok(result)
     }
 
     /// Reads a number.

@@ -551,6 +551,13 @@ impl<'p> FnCx<'_, 'p> {
         self.b.ins().symbol_value(types::I64, global)
     }
 
+    /// A patched constant of 32 bits whose uses share a register.
+    pub(super) fn shared_symbol(&mut self, symbol: Symbol) -> Value {
+        let global = self.global(symbol, 0);
+        let value = self.b.ins().symbol_value(types::I32, global);
+        self.zext64(value)
+    }
+
     fn global(&mut self, symbol: Symbol, offset: u32) -> GlobalValue {
         match self.globals.get(&(symbol, offset)) {
             Some(&known) => known,

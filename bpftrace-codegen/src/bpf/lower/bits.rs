@@ -61,6 +61,15 @@ impl Lower<'_> {
                 let dst = self.def(inst);
                 self.alu_to(dst, AluOp::Xor, width, src, VSrc::Imm(-1));
             }
+            Opcode::Uextend if ty == types::I32 && self.patch(arg).is_some() => {
+                let src = self.alu_src(arg)?;
+                let dst = self.def(inst);
+                self.emit(VInsn::Mov {
+                    width: Width::W32,
+                    dst,
+                    src,
+                });
+            }
             Opcode::Uextend => {
                 let (src, dst) = (self.use_reg(arg)?, self.def(inst));
                 self.zext_to(dst, src, ty);

@@ -129,7 +129,9 @@ impl<'f> Lower<'f> {
             let same = match self.def_data(value) {
                 Some(&InstructionData::Unary { opcode, arg }) => match opcode {
                     Opcode::Ireduce => Some(arg),
-                    Opcode::Uextend if self.is_zero_extended(arg) => Some(arg),
+                    Opcode::Uextend if self.is_zero_extended(arg) && self.patch(arg).is_none() => {
+                        Some(arg)
+                    }
                     _ => None,
                 },
                 Some(&InstructionData::Binary {
