@@ -1,5 +1,5 @@
-//! What is known about variables and maps while types are being found out. It only ever grows:
-//! rounds over the script go on until nothing changes.
+//! What is known about variables and maps while types are being found out. It only ever grows, but for
+//! pointers to variables that have grown: rounds over the script go on until nothing changes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,6 +55,17 @@ fn with_mem(ty: Ty, mem: Mem) -> Ty {
     }
 }
 
+/// Whether there are pointers to this type in another, at any depth.
+fn points_to(ty: &Ty, pointee: &Ty) -> bool {
+    match ty {
+        Ty::Ptr(to, _) => **to == *pointee || points_to(to, pointee),
+        Ty::Array(element, ..) => points_to(element, pointee),
+        Ty::Tuple(elements) => elements.iter().any(|ty| points_to(ty, pointee)),
+        Ty::Record(fields) => fields.iter().any(|(_, ty)| points_to(ty, pointee)),
+        _ => false,
+    }
+}
+
 /// What came of an attempt to take over a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
@@ -102,6 +113,13 @@ impl TyState {
         self.ty = Some(new);
         self.literals = literals;
         Merged::Changed
+    }
+
+    /// Forgets the type if it is that of pointers to something of this type: the next round finds it again.
+    pub(crate) fn forget_pointers_to(&mut self, pointee: &Ty) {
+        if !self.fixed && self.ty.as_ref().is_some_and(|ty| points_to(ty, pointee)) {
+            *self = Self::default();
+        }
     }
 
     /// Takes over a declared type, but for whose memory its values have turned out to be in.
@@ -202,6 +220,8 @@ pub(crate) struct LocalState {
     pub(crate) declared: bool,
     /// Whether something reads it.
     pub(crate) used: bool,
+    /// Whether something has its address.
+    pub(crate) address_taken: bool,
 }
 
 /// Variables of one unit. Numbers stay the same from round to round.
@@ -228,6 +248,7 @@ impl Locals {
             assigned: false,
             declared: false,
             used: false,
+            address_taken: false,
         });
         self.by_place.insert(key, idx);
         idx
@@ -246,6 +267,30 @@ impl Locals {
     /// All variables in the order of their numbers.
     pub(crate) fn all(&self) -> &[LocalState] {
         &self.all
+    }
+
+    /// Takes over the type of one more value of a variable. Its old type is given back where others may have
+    /// its address, and what they know is out of date.
+    pub(crate) fn merge(
+        &mut self,
+        idx: LocalIdx,
+        ty: &Ty,
+        literals: &Literals,
+        space: Mem,
+        types: &TypeTable,
+    ) -> (Merged, Option<Ty>) {
+        let local = self.get_mut(idx);
+        let old = local.state.ty.clone().filter(|_| local.address_taken);
+        let merged = local.state.merge(ty, literals, space, types);
+        let widened = old.filter(|old| local.state.ty.as_ref() != Some(old));
+        (merged, widened)
+    }
+
+    /// Forgets the types of all variables that point to something of this type.
+    pub(crate) fn forget_pointers_to(&mut self, pointee: &Ty) {
+        for local in &mut self.all {
+            local.state.forget_pointers_to(pointee);
+        }
     }
 
     /// Forgets what belongs to one round only.

@@ -189,6 +189,7 @@ fn infer<'a>(
     let mut settled = false;
     for _ in 0..MAX_ROUNDS {
         session.changed = false;
+        forget_stale_pointers(session, &mut locals);
         session.diags.clear();
         session.tables = Tables::default();
         session.n_expanded = 0;
@@ -234,6 +235,22 @@ fn infer<'a>(
         ));
     }
     (bodies, layouts)
+}
+
+/// Where a variable was widened, what was thought of its addresses is wrong. This ends, because variables only
+/// widen so often.
+fn forget_stale_pointers(session: &mut Session<'_>, locals: &mut [Locals]) {
+    for old in std::mem::take(&mut session.widened) {
+        for locals in &mut *locals {
+            locals.forget_pointers_to(&old);
+        }
+        for state in session.maps.values_mut() {
+            state.value.forget_pointers_to(&old);
+            if let KeyState::Keyed(key) = &mut state.key {
+                key.forget_pointers_to(&old);
+            }
+        }
+    }
 }
 
 /// Says that a map whose values nothing gives a type holds integers: one that is never assigned, else one

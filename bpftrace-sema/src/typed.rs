@@ -545,7 +545,8 @@ pub enum ExprKind {
         /// Key of a keyed map.
         key: Option<Box<Expr>>,
     },
-    /// `&@m`: address of a scalar map's value; 0 when it is not set.
+    /// `&@m`: address of a scalar map's value, 0 when it is not set; of a keyed map, address of the kernel's
+    /// `struct bpf_map`.
     MapAddr(MapIdx),
     /// `++` and `--` on a variable or map entry; the value is the old one (post) or the new one.
     Step {

@@ -343,7 +343,9 @@ impl Verifier<'_> {
                 self.same("map value", ty, &self.map_read(*map)?)
             }
             ExprKind::MapAddr(map) => {
-                self.key(*map, None)?;
+                require(self.program.maps.get(map.0 as usize).is_some(), || {
+                    format!("no map {map:?}")
+                })?;
                 require(matches!(ty, Ty::Ptr(..)), || self.spell(ty))
             }
             ExprKind::Step { target, .. } => match target {

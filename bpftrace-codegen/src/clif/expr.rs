@@ -520,7 +520,7 @@ impl FnCx<'_, '_> {
         Ok(self.call_kfunc(row, &values))
     }
 
-    /// Arguments as they are in registers.
+    /// Arguments as they are in registers: of what is in memory, its address.
     fn passed(&mut self, args: &[Expr]) -> R<Vec<Value>> {
         if args.len() > 5 {
             return self.unsupported("a function with more than five parameters");
@@ -528,7 +528,17 @@ impl FnCx<'_, '_> {
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
             if scalar_type(&arg.ty).is_none() {
-                return self.unsupported("an argument of a function that is no integer or pointer");
+                let addr = match arg.kind {
+                    ExprKind::Str(_) => self.mem(arg)?.0,
+                    _ => {
+                        let size = self.size_of(&arg.ty)?;
+                        let copy = self.temp(size);
+                        self.store_expr(arg, copy, Fill::Exact)?;
+                        copy
+                    }
+                };
+                values.push(self.addr_value(addr));
+                continue;
             }
             let signed = matches!(&arg.ty, Ty::Int(int) if int.signed);
             let value = self.scalar(arg)?;

@@ -315,7 +315,8 @@ impl<'p> FnCx<'_, 'p> {
     /// `&@m`.
     pub(super) fn map_address(&mut self, map: MapIdx) -> R<Value> {
         if self.map_def(map)?.key.is_some() {
-            return self.unsupported("the address of a map with keys");
+            let row = self.map_row(map)?;
+            return Ok(self.map_ptr(row));
         }
         let key = self.map_key(map, None, None)?;
         self.lookup(map, key)

@@ -252,11 +252,17 @@ impl<'p> FnCx<'_, 'p> {
     /// A parameter of the function: it has its value already.
     pub(super) fn define_param(&mut self, local: LocalIdx, value: Value) -> R<()> {
         let ty = self.local_ty(local)?;
-        let Some(clif) = scalar_type(ty) else {
-            return self.unsupported("a parameter of a function that is no integer or pointer");
-        };
-        let value = self.resize_int(value, clif, false);
-        self.set_local(local, value)
+        if let Some(clif) = scalar_type(ty) {
+            let value = self.resize_int(value, clif, false);
+            return self.set_local(local, value);
+        }
+        // Where the caller has the value; the function may change its own.
+        match self.place(local)? {
+            Place::Memory(addr, _) => {
+                self.copy_value(ty, addr, Fill::Exact, Addr::value(value, 8), Fill::Exact)
+            }
+            _ => self.internal("a parameter in memory that has no memory"),
+        }
     }
 
     /// The value of a scalar variable.

@@ -80,6 +80,8 @@ impl Lowerer<'_, '_> {
         match ty {
             Ty::Struct(id, _) => Ty::Struct(*id, Mem::Bpf),
             Ty::Array(element, n, _) => Ty::Array(element.clone(), *n, Mem::Bpf),
+            // The verifier does not follow addresses through what is stored.
+            Ty::Ptr(pointee, Mem::Bpf) => Ty::Ptr(pointee.clone(), Mem::Kernel),
             Ty::Ptr(pointee, mem) => Ty::Ptr(pointee.clone(), untrusted(*mem)),
             Ty::Tuple(elements) => {
                 Ty::Tuple(elements.iter().map(|ty| self.storage_type(ty)).collect())

@@ -166,6 +166,7 @@ impl Lowerer<'_, '_> {
         let local = self.locals.get_mut(idx);
         local.assigned = true;
         local.used = true;
+        local.address_taken = true;
         local.n_assignments += 1;
         match local.state.ty.clone() {
             // The variable holds the address of what it stands for.
@@ -185,18 +186,20 @@ impl Lowerer<'_, '_> {
 
     fn address_of_map(&mut self, span: Span, ident: &node::Ident) -> Val {
         let name = &ident.name;
-        if !self.use_map(span, name, false) {
-            return Val::unknown(span);
-        }
+        // Whether it has keys is for others to say.
+        self.note_map(span, name);
         self.ask_map(ident.span, name);
         let state = &self.s.maps[name];
-        if matches!(&state.key, KeyState::Keyed(_)) {
-            return self.unsupported(span, "the address of a map with keys");
-        }
+        let mem = match &state.key {
+            KeyState::Unused => return Val::unknown(span),
+            KeyState::Scalar => Mem::Bpf,
+            // The map itself, not one of its values.
+            KeyState::Keyed(_) => Mem::Kernel,
+        };
         match state.value.ty.clone() {
             Some(ty) => {
                 let map = self.map_number(name);
-                let ty = Ty::Ptr(std::rc::Rc::new(ty), Mem::Bpf);
+                let ty = Ty::Ptr(std::rc::Rc::new(ty), mem);
                 Val::new(ty, span, ExprKind::MapAddr(map))
             }
             None => Val::unknown(span),
@@ -551,7 +554,7 @@ impl Lowerer<'_, '_> {
         self.s.imported.complete(self.s.types, id);
     }
 
-    /// The value of `&$x`-less variable places: merges a type into a variable.
+    /// Merges a type into a variable; `false` when they have nothing in common.
     pub(super) fn merge_local(
         &mut self,
         idx: LocalIdx,
@@ -560,19 +563,10 @@ impl Lowerer<'_, '_> {
         space: Mem,
     ) -> bool {
         let types = &self.s.imported.table;
-        match self
-            .locals
-            .get_mut(idx)
-            .state
-            .merge(ty, literals, space, types)
-        {
-            Merged::Same => true,
-            Merged::Changed => {
-                self.s.changed = true;
-                true
-            }
-            Merged::Mismatch => false,
-        }
+        let (merged, widened) = self.locals.merge(idx, ty, literals, space, types);
+        self.s.changed |= merged == Merged::Changed;
+        self.s.widened.extend(widened);
+        merged != Merged::Mismatch
     }
 }
 

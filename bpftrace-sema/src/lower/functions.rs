@@ -75,7 +75,7 @@ impl Lowerer<'_, '_> {
             .partition(|(_, param)| is_typeof(param));
         let mut params = vec![(String::new(), Ty::Void); function.params.len()];
         for (at, param) in plain.into_iter().chain(derived) {
-            let ty = self.passed_type(&param.ty);
+            let ty = self.passed_type(&param.ty, true);
             params[at] = (param.var.name.clone(), ty.clone());
             if !self.visible.contains_key(&param.var.name) {
                 let idx = self.declare(&param.var.name, param.var.span);
@@ -90,7 +90,7 @@ impl Lowerer<'_, '_> {
         let ret = if is_void {
             Ty::Void
         } else {
-            self.passed_type(&function.return_type)
+            self.passed_type(&function.return_type, false)
         };
         Signature {
             name: function.name.name.clone(),
@@ -100,9 +100,11 @@ impl Lowerer<'_, '_> {
         }
     }
 
-    /// A type of what is passed in a register.
-    fn passed_type(&mut self, spec: &node::TypeSpec) -> Ty {
+    /// A type of what is passed in a register, or by address to a function.
+    fn passed_type(&mut self, spec: &node::TypeSpec, by_address: bool) -> Ty {
         match self.type_spec(spec) {
+            Some(Ty::Str(0)) if by_address => Ty::Str(self.s.settings.max_strlen),
+            Some(ty @ Ty::Str(_)) if by_address => ty,
             Some(ty @ (Ty::Int(_) | Ty::Bool | Ty::Enum(..))) => ty,
             Some(Ty::Ptr(pointee, _)) => Ty::Ptr(pointee, Mem::Kernel),
             Some(other) => {

@@ -63,6 +63,8 @@ pub(crate) struct Session<'a> {
     pub(crate) map_numbers: HashMap<String, MapIdx>,
     /// Whether this round has learned anything.
     pub(crate) changed: bool,
+    /// Types that variables whose addresses are taken had before this round.
+    pub(crate) widened: Vec<Ty>,
     /// Findings of this round.
     pub(crate) diags: Vec<Diagnostic>,
     pub(crate) tables: Tables,
@@ -148,6 +150,7 @@ impl<'a> Session<'a> {
             maps: Maps::new(),
             map_numbers: HashMap::new(),
             changed: false,
+            widened: Vec::new(),
             diags: Vec::new(),
             tables: Tables::default(),
             macros,

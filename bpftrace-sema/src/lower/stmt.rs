@@ -155,8 +155,10 @@ impl Lowerer<'_, '_> {
             // A string without a size takes that of what is assigned.
             let sized = !matches!(ty, Ty::Str(0));
             // What `typeof` gives may grow from round to round.
+            let old = local.state.ty.clone().filter(|_| local.address_taken);
             if sized && local.state.declare(ty) == Merged::Changed {
                 self.s.changed = true;
+                self.s.widened.extend(old);
             }
         } else if ty.is_some() {
             // The type was not found, which has been reported.
@@ -267,21 +269,10 @@ impl Lowerer<'_, '_> {
         self.complete_if_by_address(&ty);
         let fixed = self.locals.get(idx).state.fixed;
         let space = val.space;
-        let merged = {
-            let types = &self.s.imported.table;
-            self.locals
-                .get_mut(idx)
-                .state
-                .merge(&ty, &val.literals(), space, types)
-        };
-        if merged == Merged::Changed {
-            self.s.changed = true;
-        }
+        let merged = self.merge_local(idx, &ty, &val.literals(), space);
         let to = self.locals.get(idx).state.ty.clone();
         let mut coerced = None;
-        if merged != Merged::Mismatch
-            && let Some(to) = &to
-        {
+        if merged && let Some(to) = &to {
             let val = if ty != *val.ty() {
                 let expr = self.reinterpret(val.expr.clone(), &ty);
                 Val {
