@@ -33,8 +33,12 @@ struct Attachments {
 
 /// Why one attachment failed.
 pub(crate) enum AttachError {
-    /// What it names does not exist: how the attach point is called, and the function.
-    Missing { text: String, function: String },
+    /// What it names does not exist: how the attach point is called, and the function; `None` where the
+    /// attach point names a module, which leaves less to guess.
+    Missing {
+        text: String,
+        function: Option<String>,
+    },
     /// The kernel said no.
     Refused(std::io::Error),
     /// As `Refused`, with more to say.
@@ -198,12 +202,16 @@ impl Failure<'_> {
         let refused = |reason: String| unable().note(format!("Reason: {reason}"));
         let error = match &self.error {
             AttachError::Missing { text, function } => {
-                let warning = Warning::at(probe.place, not_traceable(function));
-                if !warnings.contains(&warning) {
-                    warnings.push(warning);
+                if let Some(function) = function {
+                    let warning = Warning::at(probe.place, not_traceable(function));
+                    if !warnings.contains(&warning) {
+                        warnings.push(warning);
+                    }
                 }
                 if invocation.options.unsafe_mode {
                     refused("there is no such function, or it cannot be probed".into())
+                } else if policy == MissingProbes::Warn && function.is_none() {
+                    return Ok(());
                 } else if policy == MissingProbes::Warn {
                     let text = format!("No matches for {text}. Skipping.");
                     warnings.push(Warning::at(probe.place, text));
@@ -211,7 +219,7 @@ impl Failure<'_> {
                 } else {
                     let error = LoadError::usage(format!("No matches for {text}."))
                         .at(probe.place, &bound.manifest.source);
-                    return Err(if probe.targets.len() == 1 {
+                    return Err(if probe.targets.len() == 1 && function.is_some() {
                         error.and(no_attach_points().at(probe.place, &bound.manifest.source))
                     } else {
                         error

@@ -10,13 +10,14 @@ use crate::command;
 
 /// What each is for: libelf and zlib are linked into every executable; the rest makes guests and
 /// the test programs in them.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "libelf-dev",
     "zlib1g-dev",
     "gcc",
     "libc6-dev",
     "binutils",
     "busybox-static",
+    "xz-utils",
     "qemu-system-x86",
 ];
 

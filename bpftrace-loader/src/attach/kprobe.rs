@@ -99,7 +99,7 @@ fn explain(error: io::Error, function: &Function<'_>) -> AttachError {
             };
             AttachError::Missing {
                 text,
-                function: (*name).to_owned(),
+                function: function.module.is_none().then(|| (*name).to_owned()),
             }
         }
         _ => AttachError::Refused(error),

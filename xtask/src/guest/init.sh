@@ -18,6 +18,7 @@ ln -sf /proc/self/fd/0 /dev/stdin
 ln -sf /proc/self/fd/1 /dev/stdout
 ln -sf /proc/self/fd/2 /dev/stderr
 hostname guest
+insmod /module.ko
 ip link set lo up
 [ -x /sbin/ldconfig ] && /sbin/ldconfig
 ulimit -n 65536

@@ -102,22 +102,42 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The kernel image of a series, fetched if it is not in the cache.
-pub(crate) fn image(kernel: Kernel) -> Result<PathBuf> {
+/// Name of the module that guests load, without dependencies, on each kernel.
+const MODULE: &str = "tun.ko";
+
+/// What a guest needs of a kernel.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    /// The kernel itself.
+    pub(crate) image: PathBuf,
+    /// A module for it.
+    pub(crate) module: PathBuf,
+}
+
+/// The kernel of a series, fetched if it is not in the cache.
+pub(crate) fn files(kernel: Kernel) -> Result<Files> {
     let folder = cache()?.join(kernel.name());
     fs::create_dir_all(&folder)?;
     // Two runs at once must not both fetch.
     let lock = File::create(folder.join("lock"))?;
     lock.lock()?;
-    let image = folder.join("vmlinuz");
-    if !image.exists() {
-        fetch(kernel, &folder, &image)
+    let files = Files {
+        image: folder.join("vmlinuz"),
+        module: folder.join(MODULE),
+    };
+    if !files.image.exists() || !files.module.exists() {
+        fetch(kernel, &folder, &files)
             .with_context(|| format!("cannot fetch a {kernel} kernel"))?;
     }
-    Ok(image)
+    Ok(files)
 }
 
-fn fetch(kernel: Kernel, folder: &Path, image: &Path) -> Result<()> {
+/// Where the types of a kernel are kept, once somebody has read them.
+pub(crate) fn types(files: &Files) -> PathBuf {
+    files.image.with_file_name("btf")
+}
+
+fn fetch(kernel: Kernel, folder: &Path, files: &Files) -> Result<()> {
     let mirror = mirror()?;
     for suite in kernel.suites() {
         let apt = Apt::new(folder.join(suite), &mirror, suite)?;
@@ -126,9 +146,23 @@ fn fetch(kernel: Kernel, folder: &Path, image: &Path) -> Result<()> {
         };
         eprintln!("xtask: fetching {package} from Debian {suite}");
         let unpacked = apt.unpack(&package)?;
-        let vmlinuz = find_image(&unpacked)?
+        let vmlinuz = find(&unpacked, "vmlinuz")?
             .with_context(|| format!("{package} has no kernel image in it"))?;
-        replace_file(image, |new| Ok(fs::copy(vmlinuz, new).map(drop)?))?;
+        let module = match find(&unpacked, MODULE)? {
+            Some(module) => module,
+            None => {
+                let modules = modules_package(&package);
+                find(&apt.unpack(&modules)?, MODULE)?
+                    .with_context(|| format!("neither {package} nor {modules} has {MODULE}"))?
+            }
+        };
+        // They may be of another kernel than the one that was here.
+        let types = types(files);
+        if types.exists() {
+            fs::remove_file(types)?;
+        }
+        replace_file(&files.module, |new| expand(&module, new))?;
+        replace_file(&files.image, |new| Ok(fs::copy(vmlinuz, new).map(drop)?))?;
         fs::write(folder.join("package"), format!("{package}\n"))?;
         return Ok(fs::remove_dir_all(&apt.folder)?);
     }
@@ -245,20 +279,39 @@ fn natural(version: &str) -> Vec<u64> {
         .collect()
 }
 
-/// The image is under `boot` or, in newer packages, under `usr/lib/modules`.
-fn find_image(folder: &Path) -> Result<Option<PathBuf>> {
+/// The package with the modules, for kernels that have them in another one than the image.
+fn modules_package(image: &str) -> String {
+    image
+        .replacen("linux-binary-", "linux-modules-", 1)
+        .replacen("-unsigned", "", 1)
+}
+
+/// A file by the start of its name. The image is under `boot` or, in newer packages, under `usr/lib/modules`.
+fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
         if entry.file_type()?.is_dir() {
-            if let Some(found) = find_image(&path)? {
+            if let Some(found) = find(&path, name)? {
                 return Ok(Some(found));
             }
-        } else if entry.file_name().to_string_lossy().starts_with("vmlinuz") {
+        } else if entry.file_name().to_string_lossy().starts_with(name) {
             return Ok(Some(path));
         }
     }
     Ok(None)
+}
+
+/// Copies a module, without its compression.
+fn expand(from: &Path, to: &Path) -> Result<()> {
+    let program = match from.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return Ok(fs::copy(from, to).map(drop)?),
+    };
+    let mut expand = Command::new(program);
+    expand.arg("-dc").arg(from).stdout(File::create(to)?);
+    command::check(&mut expand, DOWNLOAD_LIMIT)
 }
 
 #[cfg(test)]
@@ -290,5 +343,9 @@ mod tests {
             Some(backports[3])
         );
         assert_eq!(newest_image(backports.into_iter(), "6.12."), None);
+        assert_eq!(
+            modules_package("linux-binary-unsigned-7.3.4+deb13-cloud-amd64"),
+            "linux-modules-7.3.4+deb13-cloud-amd64"
+        );
     }
 }

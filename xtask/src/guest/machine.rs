@@ -51,7 +51,7 @@ pub(crate) struct Gone {
 impl Guest {
     /// Starts a guest, which does the job and then powers off.
     pub(crate) fn boot(kernel: Kernel, job: &[Task], files: &[GuestFile]) -> Result<Guest> {
-        let image = kernel::image(kernel)?;
+        let kernel::Files { image, module } = kernel::files(kernel)?;
         let number = GUESTS.fetch_add(1, Ordering::Relaxed);
         let name = format!("bpftrace-guest-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
@@ -59,7 +59,12 @@ impl Guest {
         let initrd = folder.join("initrd");
         let console = folder.join("console");
         let errors = fs::File::create(folder.join("qemu"))?;
-        let booted = rootfs::write(&initrd, job, files).and_then(|()| {
+        let module = GuestFile {
+            from: module,
+            to: "/module.ko".to_owned(),
+        };
+        let files = [files, &[module]].concat();
+        let booted = rootfs::write(&initrd, job, &files).and_then(|()| {
             // setpriv: a guest must not outlive us, however we end.
             let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
@@ -69,7 +74,7 @@ impl Guest {
             // -cx16: QEMU 7.2 leaves garbage in the flags after cmpxchg16b, and the kernel's
             // allocator then crashes now and then.
             command.args(["-accel", "tcg,thread=single", "-cpu", "max,-cx16"]);
-            command.args(["-m", &memory(files).to_string(), "-smp", "2"]);
+            command.args(["-m", &memory(&files).to_string(), "-smp", "2"]);
             command.args(["-nographic", "-no-reboot", "-nic", "none"]);
             command.args(["-monitor", "none", "-serial"]);
             command.arg(format!("file:{}", console.display()));

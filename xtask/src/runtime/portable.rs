@@ -90,8 +90,7 @@ fn compile(words: &[String], types: &Path, path: &Path) -> Result<()> {
 
 /// The types of a guest's kernel, as a file here.
 fn types(kernel: Kernel) -> Result<PathBuf> {
-    let image = kernel::image(kernel)?;
-    let path = image.with_file_name("btf");
+    let path = kernel::types(&kernel::files(kernel)?);
     if path.exists() {
         return Ok(path);
     }
