@@ -431,6 +431,8 @@ fn manifest(
         n_params: program.n_params,
         default_options: Vec::new(),
         typed_params: program.typed_params.clone(),
+        // Those who join it with others say so.
+        imports: Vec::new(),
         requirements: lowered.requirements,
         tracepoint_patches,
         source: lines.finish(),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bpftrace_meta::Artifact;
+use bpftrace_meta::{Artifact, ImportMeta};
 use goblin::elf::Elf;
 
 use crate::error::describe_errno;
@@ -54,8 +54,28 @@ pub fn link_objects(artifact: &mut Artifact, objects: &[(&str, &[u8])]) -> Resul
     for site in fields.iter_mut().flat_map(|field| &mut field.sites) {
         site.file_offset = moved.place(site.file_offset);
     }
+    manifest.imports = objects
+        .iter()
+        .map(|(path, object)| ImportMeta {
+            path: (*path).to_owned(),
+            symbols: symbols(object),
+        })
+        .collect();
     artifact.object = joined;
     Ok(())
+}
+
+/// Names of what an object has.
+fn symbols(object: &[u8]) -> Vec<String> {
+    let Ok(elf) = Elf::parse(object) else {
+        return Vec::new();
+    };
+    let defined = elf.syms.iter().filter(|symbol| symbol.st_shndx != 0);
+    defined
+        .filter_map(|symbol| elf.strtab.get_at(symbol.st_name))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What libbpf said last, which names the culprit; else what the error is.

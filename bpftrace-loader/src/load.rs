@@ -89,7 +89,12 @@ fn prepare(
             .map(|(_, text)| text.trim_start_matches("libbpf: ").to_owned());
         let error = LoadError::io(what, &e);
         let error = match reason {
-            Some(reason) => error.because(reason),
+            Some(reason) => {
+                let whose = whose(bound, |name| reason.contains(&format!("'{name}'")));
+                whose
+                    .into_iter()
+                    .fold(error.because(reason), LoadError::note)
+            }
             None => error,
         };
         if options.debug.libbpf {
@@ -165,8 +170,9 @@ fn load_others(
                 None => error,
             };
         };
-        let whose = "The program comes with an imported object".to_owned();
-        let mut error = refused(&program, &failure, options).note(whose);
+        let whose = whose(bound, |name| name == program);
+        let error = refused(&program, &failure, options);
+        let mut error = whose.into_iter().fold(error, LoadError::note);
         if let Some(complaint) = verifier::complaint(&failure.log) {
             error = error.note(format!("The kernel said: {}", complaint.reason));
         }
@@ -175,6 +181,22 @@ fn load_others(
             false => error,
         }
     })
+}
+
+/// What to say of the imported object that has what an error is about; else of all that are imported.
+fn whose(bound: &Bound, is_meant: impl Fn(&str) -> bool) -> Option<String> {
+    let imports = &bound.manifest.imports;
+    let owner = imports
+        .iter()
+        .find_map(|import| Some((import, import.symbols.iter().find(|name| is_meant(name))?)));
+    match owner {
+        Some((import, name)) => Some(format!("'{name}' is in the imported '{}'", import.path)),
+        None if imports.is_empty() => None,
+        None => {
+            let paths: Vec<_> = imports.iter().map(|i| format!("'{}'", i.path)).collect();
+            Some(format!("The script imports {}", paths.join(", ")))
+        }
+    }
 }
 
 /// The kernel does not take a program.

@@ -47,8 +47,8 @@ pub use probe::{
 pub use provider::ProviderKind;
 pub use require::{Feature, Requirement};
 pub use script::{
-    CompileOptionsMeta, Manifest, NamedParam, ParamKind, ParamValue, PatchSite, ScriptMeta,
-    TracepointPatch,
+    CompileOptionsMeta, ImportMeta, Manifest, NamedParam, ParamKind, ParamValue, PatchSite,
+    ScriptMeta, TracepointPatch,
 };
 pub use slot::{HostSlot, HostValue, SlotForm, SlotId, SlotSite, SlotType};
 pub use source::{SourceMeta, SourceRange};

@@ -99,11 +99,22 @@ pub struct Manifest {
     pub requirements: Vec<Requirement>,
     /// Tracepoint fields whose place the loader patches into instructions.
     pub tracepoint_patches: Vec<TracepointPatch>,
+    /// BPF objects that were joined with the script's, in the order of the script.
+    pub imports: Vec<ImportMeta>,
     /// Source text for messages at run time.
     pub source: SourceMeta,
     /// Options for the executable that were given when it was written: words of a command line, in
     /// front of its own.
     pub default_options: Vec<String>,
+}
+
+/// A BPF object that was joined with the script's: for messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportMeta {
+    /// The file, as the script's compiler knew it.
+    pub path: String,
+    /// What is in it: programs, functions, maps and data.
+    pub symbols: Vec<String>,
 }
 
 /// Instructions that read a field of a tracepoint, to be patched with the field's offset on the

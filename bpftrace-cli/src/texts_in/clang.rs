@@ -16,6 +16,9 @@ use crate::cmd::reason;
 /// libbpf's headers for programs, compressed: each its name and its text with a NUL behind both.
 const C_HEADERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/c_headers.deflate"));
 
+/// What libbpf's headers need of `linux/errno.h`, where the kernel's headers are not installed.
+const ERRNO_HEADER: &str = "#pragma once\n#define ENOENT 2\n#define ESRCH 3\n#define EINVAL 22\n";
+
 /// The object that an installed clang makes of a C file. `include_dirs`: looked in first.
 pub(super) fn compile(path: &Path, include_dirs: &[PathBuf]) -> Result<Vec<u8>, ImportError> {
     let shown = path.display();
@@ -79,6 +82,9 @@ impl ClangFolder {
         while let (Some(name), Some(text)) = (parts.next(), parts.next()) {
             fs::write(headers.join(name), text)?;
         }
+        let linux = folder.libbpf().join("linux");
+        fs::create_dir(&linux)?;
+        fs::write(linux.join("errno.h"), ERRNO_HEADER)?;
         Ok(folder)
     }
 

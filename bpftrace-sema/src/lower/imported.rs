@@ -87,6 +87,10 @@ fn imported_function(
             .collect(),
         ret: c_type(types, info.ret, 0),
     };
+    let whole = signature.params.iter().chain([&signature.ret]);
+    if !whole.into_iter().all(is_whole) {
+        return Err("a type of its signature is malformed".to_owned());
+    }
     let ret = match signature.ret {
         CType::Void => Ty::Void,
         _ => passed("a result", info.ret)?,
@@ -138,6 +142,18 @@ fn c_type(types: &dyn TypeSource, ty: TypeRef, depth: u32) -> CType {
     }
 }
 
+/// Whether BTF of an object can say this again: one that is damaged may have what nobody can write.
+fn is_whole(ty: &CType) -> bool {
+    match ty {
+        CType::Int { name, size, .. } => !name.is_empty() && [1, 2, 4, 8, 16].contains(size),
+        CType::Enum { size, .. } => [1, 2, 4, 8].contains(size),
+        CType::Float(size) => [2, 4, 8, 12, 16].contains(size),
+        CType::Ptr(to) | CType::Array(to) => is_whole(to),
+        CType::Func(signature) => signature.params.iter().all(is_whole) && is_whole(&signature.ret),
+        CType::Void | CType::Struct { .. } => true,
+    }
+}
+
 impl Lowerer<'_, '_> {
     /// A call of a function of an imported object; `None` when there is none of that name.
     pub(super) fn imported_call(&mut self, span: Span, call: &node::Call) -> Option<Val> {
@@ -169,5 +185,33 @@ impl Lowerer<'_, '_> {
             }
             _ => self.coerce(val, to),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn int(name: &str, size: u8) -> CType {
+        CType::Int {
+            name: name.to_owned(),
+            size,
+            signed: false,
+            is_bool: false,
+        }
+    }
+
+    // F013
+    #[test]
+    fn damaged_types_are_found_wherever_they_are() {
+        let pointer = |to| CType::Ptr(Box::new(to));
+        assert!(is_whole(&pointer(pointer(int("u8", 1)))));
+        assert!(!is_whole(&pointer(int("", 4))));
+        assert!(!is_whole(&CType::Array(Box::new(int("int", 3)))));
+        let signature = CSignature {
+            params: vec![int("int", 4)],
+            ret: pointer(int("", 1)),
+        };
+        assert!(!is_whole(&CType::Func(Box::new(signature))));
     }
 }

@@ -89,6 +89,7 @@ fn manifest() -> Manifest {
         cgroup_filters: Vec::new(),
         named_params: Vec::new(),
         typed_params: Vec::new(),
+        imports: Vec::new(),
         n_params: 0,
         default_options: Vec::new(),
         requirements: Vec::new(),
