@@ -291,7 +291,11 @@ impl Lister<'_> {
                     .filter(|kind| wildcard_match(pattern, kind.as_str()))
                     .collect()
             }
-            None => return Err(format!("Invalid probe type: {provider}")),
+            // Nothing is of a type that there is not, which is no failure of the search.
+            None => {
+                eprintln!("WARNING: Invalid probe type: {provider}");
+                return Ok(());
+            }
         };
         let alone = kinds.len() == 1;
         for kind in kinds {
@@ -315,7 +319,8 @@ impl Lister<'_> {
                 Ok(())
             }
             ProviderKind::Watchpoint | ProviderKind::Test | ProviderKind::Bench => {
-                Err(format!("{} probes cannot be listed", kind.as_str()))
+                eprintln!("WARNING: {} probes cannot be listed", kind.as_str());
+                Ok(())
             }
             ProviderKind::Interval
             | ProviderKind::Profile

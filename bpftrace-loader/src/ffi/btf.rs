@@ -126,19 +126,30 @@ impl Btf {
         self.btf.as_ptr()
     }
 
+    /// The type with a number, where it is of a kind.
+    fn of_kind(&self, id: u32, kind: u32) -> Option<&sys::btf_type> {
+        // SAFETY: live types; libbpf gives null for numbers that are out of range.
+        let ty = unsafe { sys::btf__type_by_id(self.btf.as_ptr(), id).as_ref() }?;
+        ((ty.info >> 24) & 0x1f == kind).then_some(ty)
+    }
+
+    /// The prototype of a function, which its parameters follow.
+    fn prototype_type(&self, function: u32) -> Option<&sys::btf_type> {
+        let function = self.of_kind(function, sys::BTF_KIND_FUNC)?;
+        // SAFETY: of a function the union holds the number of its prototype.
+        let prototype = unsafe { function.__bindgen_anon_1.type_ };
+        self.of_kind(prototype, sys::BTF_KIND_FUNC_PROTO)
+    }
+
+    /// How many parameters a function has.
+    pub(crate) fn n_params(&self, function: u32) -> usize {
+        self.prototype_type(function)
+            .map_or(0, |prototype| (prototype.info & 0xffff) as usize)
+    }
+
     /// Names and types of the parameters of a function, and the type of its result (0: none).
     pub(crate) fn prototype(&self, function: u32) -> Option<(Vec<(String, u32)>, u32)> {
-        let of_kind = |id: u32, kind: u32| {
-            // SAFETY: live types; libbpf gives null for numbers that are out of range.
-            let ty = unsafe { sys::btf__type_by_id(self.btf.as_ptr(), id).as_ref() }?;
-            ((ty.info >> 24) & 0x1f == kind).then_some(ty)
-        };
-        let function = of_kind(function, sys::BTF_KIND_FUNC)?;
-        // SAFETY: of a function the union holds the number of its prototype.
-        let prototype = of_kind(
-            unsafe { function.__bindgen_anon_1.type_ },
-            sys::BTF_KIND_FUNC_PROTO,
-        )?;
+        let prototype = self.prototype_type(function)?;
         let n_params = (prototype.info & 0xffff) as usize;
         // SAFETY: a prototype is followed by as many parameters as it says, which libbpf checked while
         // parsing; of a prototype the union holds the type of the result.

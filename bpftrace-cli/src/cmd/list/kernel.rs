@@ -188,6 +188,11 @@ impl Lister<'_> {
 
     fn raw_tracepoints(&self, module: Option<&str>, name: &str, out: &mut String) {
         for found in self.types.find_raw_tracepoints(module, name) {
+            // As with fentry: what is found by a pattern has its arguments in registers. The handler's
+            // own data is one more of them.
+            if name.contains('*') && found.params.len() > 5 {
+                continue;
+            }
             let _ = writeln!(out, "rawtracepoint:{}:{}", found.module, found.name);
             if self.options.verbose {
                 for (i, param) in found.params.iter().enumerate() {

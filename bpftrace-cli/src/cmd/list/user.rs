@@ -44,11 +44,19 @@ impl Lister<'_> {
             _ => return Err(format!("{0} needs a path: {0}:PATH:NAME", kind.as_str())),
         };
         let middle = middle.filter(|middle| !middle.is_empty());
-        for file in self.user_files(kind, path)? {
+        // The process's own files are called by the way that leads to them from anywhere.
+        let root = match (self.options.pid, path) {
+            (Some(pid), None | Some("" | "*")) => format!("/proc/{pid}/root"),
+            _ => String::new(),
+        };
+        for file in self.user_files(path)? {
             let Some(elf) = self.readable(&file, path)? else {
                 continue;
             };
-            let shown = file.display();
+            let shown = match file.display().to_string() {
+                shown if shown.starts_with("/proc/") => shown,
+                shown => format!("{root}{shown}"),
+            };
             if kind == ProviderKind::Usdt {
                 for note in &elf.usdt {
                     if middle.is_none_or(|pattern| wildcard_match(pattern, &note.provider))
@@ -95,7 +103,7 @@ impl Lister<'_> {
     }
 
     /// The files that a path stands for; without one, those of the process, or of all.
-    fn user_files(&self, kind: ProviderKind, path: Option<&str>) -> Result<Vec<PathBuf>, String> {
+    fn user_files(&self, path: Option<&str>) -> Result<Vec<PathBuf>, String> {
         let failed = |what: &str, error: std::io::Error| {
             format!("cannot read {what}: {}", crate::cmd::reason(&error))
         };
@@ -104,20 +112,15 @@ impl Lister<'_> {
                 .host
                 .executables(path, self.options.pid)
                 .map_err(|error| failed(path, error)),
-            None => match (self.options.pid, path) {
-                (Some(pid), _) => self
+            None => match self.options.pid {
+                Some(pid) => self
                     .host
                     .mapped_files(pid)
                     .map_err(|error| failed(&format!("the files of process {pid}"), error)),
-                (None, Some(_)) => self
+                None => self
                     .host
                     .files_of_all_processes()
                     .map_err(|error| failed("the files of the running processes", error)),
-                (None, None) if kind == ProviderKind::Usdt => self
-                    .host
-                    .files_of_all_processes()
-                    .map_err(|error| failed("the files of the running processes", error)),
-                (None, None) => Err(format!("{0} needs a path: {0}:PATH:NAME", kind.as_str())),
             },
         }
     }

@@ -88,6 +88,10 @@ pub(super) fn module_names() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Parameters that are passed in registers. Trampolines of older kernels know no others, so that patterns
+/// leave out functions that have more.
+const REGISTER_PARAMS: usize = 6;
+
 fn search(
     btf: &Btf,
     object: &BtfObject,
@@ -123,6 +127,7 @@ fn search(
         if let Some(name) = name.strip_prefix(prefix)
             && wildcard_match(pattern, name)
             && is_meant(name)
+            && (kind != BtfEntryKind::Function || btf.n_params(id) <= REGISTER_PARAMS)
         {
             found.push(BtfEntry {
                 object: object.clone(),

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
@@ -43,6 +44,13 @@ pub(super) fn functions_of_tracefs(tracefs: &Path) -> io::Result<Vec<KernelFunct
 pub(super) fn traceable_functions(file: &Path) -> io::Result<Vec<KernelFunction>> {
     let text = std::fs::read_to_string(file)?;
     let mut functions = parse_functions(&text);
+    // A machine without debugfs has no list of them.
+    if let Ok(text) = std::fs::read_to_string("/sys/kernel/debug/kprobes/blacklist") {
+        let refused = parse_refused(&text);
+        functions.retain(|function| {
+            !refused.contains(&(function.name.as_str(), function.module.as_deref()))
+        });
+    }
     functions.sort_unstable();
     functions.dedup();
     Ok(functions)
@@ -60,6 +68,21 @@ fn is_left_out(name: &str) -> bool {
             name,
             "arch_cpu_idle" | "default_idle" | "bpf_dispatcher_xdp_func"
         )
+}
+
+/// Names and modules of the functions that kprobes are refused on: `START-END<tab>NAME [MODULE]` on each line.
+fn parse_refused(text: &str) -> HashSet<(&str, Option<&str>)> {
+    let function = |line| {
+        let (_, function) = str::split_once(line, '\t')?;
+        Some(match function.split_once([' ', '\t']) {
+            Some((name, module)) => {
+                let module = module.trim().strip_prefix('[');
+                (name, module.and_then(|module| module.strip_suffix(']')))
+            }
+            None => (function, None),
+        })
+    };
+    text.lines().filter_map(function).collect()
 }
 
 fn parse_functions(text: &str) -> Vec<KernelFunction> {
@@ -95,6 +118,14 @@ fn parse_functions(text: &str) -> Vec<KernelFunction> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_that_kprobes_are_refused_on() {
+        let text = "0xffffffff81000000-0xffffffff81000010\t__die\n\
+                    0xffffffffc0000000-0xffffffffc0000010\tf [m]\nnothing\n\n";
+        let expected = HashSet::from([("__die", None), ("f", Some("m"))]);
+        assert_eq!(parse_refused(text), expected);
+    }
 
     #[test]
     fn both_forms_of_the_list() {
