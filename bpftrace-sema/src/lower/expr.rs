@@ -438,7 +438,7 @@ impl Lowerer<'_, '_> {
     }
 
     fn sizeof(&mut self, span: Span, of: &TypeOrExpr) -> Val {
-        let Some(ty) = self.type_of_operand(of) else {
+        let Some(ty) = self.type_of_operand("sizeof", of) else {
             return Val::unknown(span);
         };
         if let Ty::Struct(id, _) = &ty
@@ -464,7 +464,7 @@ impl Lowerer<'_, '_> {
                 "unstable_typeinfo",
             );
         }
-        let Some(ty) = self.type_of_operand(of) else {
+        let Some(ty) = self.type_of_operand("typeof or typeinfo", of) else {
             return Val::unknown(span);
         };
         let full = self.spell(&ty);
@@ -485,7 +485,7 @@ impl Lowerer<'_, '_> {
     }
 
     fn offsetof(&mut self, span: Span, of: &TypeOrExpr, fields: &[node::Ident]) -> Val {
-        let Some(ty) = self.type_of_operand(of) else {
+        let Some(ty) = self.type_of_operand("offsetof", of) else {
             return Val::unknown(span);
         };
         let Ty::Struct(first, _) = ty else {

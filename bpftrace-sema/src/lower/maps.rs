@@ -271,6 +271,14 @@ impl Lowerer<'_, '_> {
         mut val: Val,
         out: &mut Vec<Stmt>,
     ) {
+        if let Some(what) = self.operand_of {
+            self.error(
+                codes::MAP_VALUE,
+                span,
+                format!("Map assignments not allowed inside of {what}"),
+            );
+            return;
+        }
         let name = &map.name;
         let key = self.access_key(access.map_or(map.span, |access| access.span), name, access);
         if let Some(state) = self.s.maps.get_mut(name) {

@@ -394,6 +394,8 @@ pub(crate) struct Lowerer<'s, 'a> {
     loops: Vec<LoopKind>,
     /// Inside `sizeof` and the like: nothing is evaluated.
     unevaluated: u32,
+    /// Whose operand that is.
+    operand_of: Option<&'static str>,
     /// Whether control does not come past the statement just lowered.
     diverges: bool,
 }
@@ -445,6 +447,7 @@ impl<'s, 'a> Lowerer<'s, 'a> {
             c_expansions: Vec::new(),
             loops: Vec::new(),
             unevaluated: 0,
+            operand_of: None,
             diverges: false,
         }
     }

@@ -86,7 +86,7 @@ impl Lowerer<'_, '_> {
                 Some(Ty::Ptr(Rc::new(to?), Mem::Unknown))
             }
             TypeSpecKind::Array { element, len } => self.array_type(span, element, len.as_ref()),
-            TypeSpecKind::Typeof(of) => self.type_of_operand(of),
+            TypeSpecKind::Typeof(of) => self.type_of_operand("typeof or typeinfo", of),
         }
     }
 
@@ -276,8 +276,8 @@ impl Lowerer<'_, '_> {
         Some(ty)
     }
 
-    /// The type of the operand of `sizeof` and the like, which is not evaluated.
-    pub(super) fn type_of_operand(&mut self, of: &TypeOrExpr) -> Option<Ty> {
+    /// The type of the operand of `sizeof` and the like (`what`), which is not evaluated.
+    pub(super) fn type_of_operand(&mut self, what: &'static str, of: &TypeOrExpr) -> Option<Ty> {
         match of {
             TypeOrExpr::Type(spec) => {
                 let ty = self.type_spec(spec)?;
@@ -315,7 +315,9 @@ impl Lowerer<'_, '_> {
                     return Some(ty);
                 }
                 self.unevaluated += 1;
+                let outer = self.operand_of.replace(what);
                 let val = self.expr(expr);
+                self.operand_of = outer;
                 self.unevaluated -= 1;
                 val.known.then(|| val.ty().clone())
             }
