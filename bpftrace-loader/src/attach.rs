@@ -8,8 +8,7 @@ mod uprobe;
 use bpftrace_meta::{MissingProbes, ProbeId};
 
 use crate::bind::{
-    Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, no_attach_points, not_traceable,
-    unable_to_attach,
+    Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, not_traceable, unable_to_attach,
 };
 use crate::error::{LoadError, describe_errno};
 use crate::ffi::{Link, Program};
@@ -217,13 +216,8 @@ impl Failure<'_> {
                     warnings.push(Warning::at(probe.place, text));
                     return Ok(());
                 } else {
-                    let error = LoadError::usage(format!("No matches for {text}."))
-                        .at(probe.place, &bound.manifest.source);
-                    return Err(if probe.targets.len() == 1 && function.is_some() {
-                        error.and(no_attach_points().at(probe.place, &bound.manifest.source))
-                    } else {
-                        error
-                    });
+                    return Err(LoadError::usage(format!("No matches for {text}."))
+                        .at(probe.place, &bound.manifest.source));
                 }
             }
             AttachError::Mistaken(message) => LoadError::host(message).and(unable()),

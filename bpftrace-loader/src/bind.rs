@@ -25,7 +25,7 @@ use bpftrace_meta::{
 
 pub(crate) use expand::not_traceable;
 pub(crate) use settings::Settings;
-pub(crate) use targets::{PROBE_REMOVED, no_attach_points, unable_to_attach};
+pub(crate) use targets::{PROBE_REMOVED, unable_to_attach};
 pub(crate) use unwind::{UnwindTables, is_wanted as unwinds};
 pub(crate) use usdt::UsdtSite;
 

@@ -16,7 +16,7 @@ pub(crate) const PROBE_REMOVED: &str = "Probe has no valid attach points. It is 
                                         may cause issues with program behavior.";
 
 /// As [`PROBE_REMOVED`], where that is not allowed.
-pub(crate) fn no_attach_points() -> LoadError {
+fn no_attach_points() -> LoadError {
     LoadError::usage(
         "Probe has no valid attach points. If this is expected, set the 'missing_probes' config \
          variable to 'warn'.",
@@ -152,8 +152,8 @@ fn check_layout(probe: &ProbeMeta, place: &Place, host: &dyn Host) -> Result<(),
 impl Finder<'_, '_> {
     fn probe(&mut self, id: ProbeId, probe: &ProbeMeta) {
         let mut wanted = false;
-        let mut missing_patterns = Vec::new();
         let mut n_places = 0;
+        let n_errors = self.errors.len();
         for written in &probe.targets {
             if !takes_part(written, self.invocation.options.mode) {
                 continue;
@@ -162,13 +162,12 @@ impl Finder<'_, '_> {
             match expand::read(written, self.invocation, self.params) {
                 Ok(Read::One(target)) => {
                     wanted = true;
-                    let (n, missing) = self.attach_point(id, probe, &target, true);
-                    missing_patterns.extend(missing);
+                    let n = self.attach_point(id, probe, &target, true);
                     n_places += n;
                     self.count(probe, written, true, n);
                 }
                 Ok(Read::OneOfSeveral(target)) => {
-                    let (n, _) = self.attach_point(id, probe, &target, false);
+                    let n = self.attach_point(id, probe, &target, false);
                     self.count(probe, written, true, n);
                 }
                 Ok(Read::Other) => {
@@ -182,17 +181,10 @@ impl Finder<'_, '_> {
                 }
             }
         }
-        for text in missing_patterns {
-            // That a pattern matches nothing is only a mistake when nothing else is left.
-            if n_places == 0 || self.policy != MissingProbes::Error {
-                self.missing(probe.place, &text);
-            } else {
-                self.warnings
-                    .push(Warning::at(probe.place, format!("{text} Skipping.")));
-            }
-        }
         if wanted && n_places == 0 {
             match self.policy {
+                // What is missing may have been said of single attach points.
+                MissingProbes::Error if self.errors.len() > n_errors => {}
                 MissingProbes::Error => {
                     let error = no_attach_points().at(probe.place, &self.manifest.source);
                     self.errors.push(error);
@@ -205,15 +197,15 @@ impl Finder<'_, '_> {
         }
     }
 
-    /// Finds the targets of one attach point: their number, and what to say when there are none for
-    /// a pattern. Whether it has to have some is `needed`.
+    /// Finds the targets of one attach point, and returns their number. Whether it has to have some is
+    /// `needed`; a pattern never has to.
     fn attach_point(
         &mut self,
         id: ProbeId,
         probe: &ProbeMeta,
         target: &ProbeTarget,
         needed: bool,
-    ) -> (usize, Option<String>) {
+    ) -> usize {
         let mut notes = Vec::new();
         let expanded = expand::expand(target, self.invocation, &mut notes, self.host);
         if self.policy != MissingProbes::Ignore && needed {
@@ -233,17 +225,17 @@ impl Finder<'_, '_> {
                 });
                 expanded
             }
-            Err(_) if !needed => return (0, None),
+            Err(_) if !needed => return 0,
             Err(e) => {
                 self.errors.push(e.at(probe.place, &self.manifest.source));
                 // The others may be wrong too, but this one is not missing.
-                return (1, None);
+                return 1;
             }
         };
         for (_, place) in &expanded.places {
             if let Err(e) = check_layout(probe, place, self.host) {
                 self.errors.push(e.at(probe.place, &self.manifest.source));
-                return (1, None);
+                return 1;
             }
         }
         if probe.uses_target_number || (expanded.pattern && !expanded.shareable) {
@@ -251,7 +243,7 @@ impl Finder<'_, '_> {
             if self.n_programs > self.max_programs {
                 self.errors
                     .push(self.too_many().at(probe.place, &self.manifest.source));
-                return (1, None);
+                return 1;
             }
         }
         let mut n_places = expanded.places.len();
@@ -264,10 +256,7 @@ impl Finder<'_, '_> {
                 self.refused(probe.place, &name, error);
             }
         }
-        if is_missing && needed {
-            if expanded.pattern {
-                return (0, Some(expanded.missing));
-            }
+        if is_missing && needed && !expanded.pattern {
             self.missing(probe.place, &expanded.missing);
         }
         for (name, place) in expanded.places {
@@ -285,7 +274,7 @@ impl Finder<'_, '_> {
                 group: expanded.shareable.then_some(self.group),
             });
         }
-        (n_places, None)
+        n_places
     }
 
     fn too_many(&self) -> LoadError {

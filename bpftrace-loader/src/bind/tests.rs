@@ -257,20 +257,18 @@ fn a_kprobe_and_a_kretprobe_of_the_same_functions_are_a_session() {
 fn nothing_found_follows_the_policy() {
     let script = || one_probe(ProgramKind::Kprobe, vec![kprobe(None, "nope_*")]);
     let error = bound(script(), &options(), &kernel()).unwrap_err();
-    assert_eq!(error.summary(), "No matches for kprobe nope_*.");
+    assert!(
+        error
+            .summary()
+            .starts_with("Probe has no valid attach points. If")
+    );
     assert_eq!(error.kind(), ErrorKind::Usage);
 
     let mut warn = script();
     warn.config.missing_probes = Some(MissingProbes::Warn);
     let warn = bound(warn, &options(), &kernel()).unwrap();
     assert!(warn.targets.is_empty());
-    assert_eq!(
-        texts(&warn),
-        [
-            "No matches for kprobe nope_*. Skipping.",
-            super::PROBE_REMOVED
-        ]
-    );
+    assert_eq!(texts(&warn), [super::PROBE_REMOVED]);
 
     let ignore = kernel().with_env("BPFTRACE_MISSING_PROBES", "ignore");
     let ignore = bound(script(), &options(), &ignore).unwrap();

@@ -120,7 +120,10 @@ pub(super) fn uprobes(
     let text = match path {
         Some(path) if function.starts_with('@') => format!("{path}{function}"),
         Some(path) => format!("{path}:{function}"),
-        None => function,
+        None => match files.paths.first() {
+            Some(file) => format!("{}:{function}", file.display()),
+            None => function,
+        },
     };
     Ok(Expanded {
         shareable,

@@ -15,8 +15,8 @@ pub(super) struct UserFiles {
     pub(super) open: bool,
 }
 
-/// Finds the files that a path stands for; without one, or with `*`, those of the traced process, and
-/// with `*` and no process those of all processes.
+/// Finds the files that a path stands for; with `*` those of the traced process, or of all processes where
+/// there is none. Without a path a `uprobe` is in the traced program itself, and `usdt` in any of its files.
 pub(super) fn find(
     provider: &str,
     path: Option<&str>,
@@ -26,8 +26,12 @@ pub(super) fn find(
 ) -> Result<UserFiles, LoadError> {
     let path = path.filter(|path| !path.is_empty());
     if path.is_none_or(|path| path == "*") {
-        let paths = of_processes(provider, path.is_some(), invocation, host)?;
-        return Ok(UserFiles { paths, open: true });
+        let mut paths = of_processes(provider, path.is_some(), invocation, host)?;
+        let open = path.is_some() || provider == "usdt";
+        if !open {
+            paths.truncate(1);
+        }
+        return Ok(UserFiles { paths, open });
     }
     let path = path.unwrap_or_default();
     let mut paths = host
