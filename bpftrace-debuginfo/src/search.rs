@@ -103,6 +103,13 @@ fn candidates(
 fn belongs(found: &Image, image: &Image, link: Option<&(String, u32)>) -> bool {
     match (&found.build_id, &image.build_id) {
         (Some(theirs), Some(ours)) => theirs == ours,
-        _ => link.is_some_and(|(_, sum)| crc32fast::hash(found.bytes()) == *sum),
+        _ => link.is_some_and(|(_, sum)| checksum(found.bytes()) == *sum),
     }
+}
+
+/// As `.gnu_debuglink` has it.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
 }

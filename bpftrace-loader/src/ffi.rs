@@ -14,6 +14,9 @@ mod link;
 mod linker;
 mod log;
 mod map;
+// As `cargo xtask build-static` sets it.
+#[cfg(unwind_tables_discarded)]
+mod no_unwinding;
 mod object;
 mod packets;
 mod perf;

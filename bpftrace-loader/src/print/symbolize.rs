@@ -46,6 +46,18 @@ pub(crate) struct Symbol {
     pub(crate) inlined: Vec<Inlined>,
 }
 
+impl Symbol {
+    /// Replaces names of C++ and Rust by those of the source.
+    fn demangle(&mut self) {
+        let inlined = self.inlined.iter_mut().map(|inlined| &mut inlined.name);
+        for name in inlined.chain([&mut self.name]) {
+            if let Some(demangled) = bpftrace_debuginfo::demangle(name, true) {
+                *name = demangled;
+            }
+        }
+    }
+}
+
 /// The process that an address belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process<'a> {
@@ -108,7 +120,6 @@ impl HostSymbols {
             Symbolizer::builder()
                 .enable_code_info(options.debug_info)
                 .enable_inlined_fns(options.debug_info)
-                .enable_demangling(options.demangle)
                 .set_debug_dirs(dirs)
                 .build()
         })
@@ -124,7 +135,6 @@ impl Symbolize for HostSymbols {
                 .enable_auto_reload(false)
                 .enable_code_info(false)
                 .enable_inlined_fns(false)
-                .enable_demangling(false)
                 .build()
         });
         let source = Kernel {
@@ -175,6 +185,9 @@ impl Symbolize for HostSymbols {
             let input = Input::VirtOffset(addresses);
             let in_file = lookup_if(symbolizer, &Source::Elf(source), input, is_inside);
             fill_in(&mut symbols, in_file);
+        }
+        if self.options.demangle {
+            symbols.iter_mut().flatten().for_each(Symbol::demangle);
         }
         symbols
     }
