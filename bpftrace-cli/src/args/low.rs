@@ -150,6 +150,13 @@ impl Low {
                 'l' => self.list = true,
                 'q' => self.quiet = true,
                 'v' => self.verbose = true,
+                // Twice, it once said more.
+                'k' if self.extra_warnings => {
+                    return Err(UsageError::new(
+                        "USAGE: -kk has been deprecated. Use a single -k for runtime warnings for errors in \
+                         map lookups and probe reads.",
+                    ));
+                }
                 'k' => self.extra_warnings = true,
                 'b' => {}
                 'e' => self.program = Some(text()?),
@@ -272,6 +279,16 @@ mod tests {
             ("flag".to_owned(), None),
         ];
         assert_eq!(low.named, named);
+    }
+
+    #[test]
+    fn k_is_taken_once() {
+        assert!(parse(&["-k", "-e", "a"]).extra_warnings);
+        for args in [&["-kk"][..], &["-k", "-e", "a", "-k"]] {
+            let error = Low::parse(args.iter().map(Into::into)).expect_err("twice");
+            assert!(error.message.contains("-kk has been deprecated"));
+            assert!(!error.show_usage);
+        }
     }
 
     #[test]

@@ -10,7 +10,14 @@ use super::{Lowerer, Val};
 use crate::{CastKind, Expr, ExprKind, IntTy, Mem, Ty, codes};
 
 impl Lowerer<'_, '_> {
-    pub(super) fn cast(&mut self, span: Span, spec: &node::TypeSpec, operand: &node::Expr) -> Val {
+    /// A cast at `span`, of which `head_span` is the type in parentheses.
+    pub(super) fn cast(
+        &mut self,
+        span: Span,
+        head_span: Span,
+        spec: &node::TypeSpec,
+        operand: &node::Expr,
+    ) -> Val {
         let to = self.type_spec(spec);
         let val = self.expr(operand);
         let Some(to) = to else {
@@ -28,7 +35,7 @@ impl Lowerer<'_, '_> {
                         && val.agg.is_none()
                         && (val.range.is_none() || val.as_literal().is_some()) =>
                 {
-                    self.unnecessary(span, &to);
+                    self.unnecessary(head_span, &to);
                     val.expr
                 }
                 Ty::Int(_) | Ty::Enum(..) | Ty::Bool | Ty::Ptr(..) => {
@@ -52,7 +59,7 @@ impl Lowerer<'_, '_> {
             },
             (Ty::Bool, Ty::Bool) => {
                 if val.as_bool_literal().is_none() {
-                    self.unnecessary(span, &to);
+                    self.unnecessary(head_span, &to);
                 }
                 val.expr
             }
@@ -86,7 +93,7 @@ impl Lowerer<'_, '_> {
                 let types = &self.s.imported.table;
                 let same = crate::join::same_pointee(have, pointee, types);
                 if same {
-                    self.unnecessary(span, &to);
+                    self.unnecessary(head_span, &to);
                 }
                 let mem = if same { *mem } else { untrusted(*mem) };
                 let mem = self.space_or_own(mem);
@@ -116,12 +123,12 @@ impl Lowerer<'_, '_> {
             }
             (Ty::Str(n), Ty::Str(0)) => {
                 let ty = Ty::Str(*n);
-                self.unnecessary(span, &ty);
+                self.unnecessary(head_span, &ty);
                 val.expr
             }
             (Ty::Str(n), Ty::Str(m)) if n <= m => {
                 if n == m {
-                    self.unnecessary(span, &to);
+                    self.unnecessary(head_span, &to);
                     val.expr
                 } else {
                     match self.coerce(val, &to) {
@@ -148,7 +155,7 @@ impl Lowerer<'_, '_> {
                 if have == element && (n == m || *m == 0) =>
             {
                 let ty = Ty::Array(element.clone(), *n, *mem);
-                self.unnecessary(span, &ty);
+                self.unnecessary(head_span, &ty);
                 val.expr
             }
             (Ty::Struct(..), _) => {
@@ -205,11 +212,11 @@ impl Lowerer<'_, '_> {
         Some(Val::new(ty, span, kind))
     }
 
-    fn unnecessary(&mut self, span: Span, ty: &Ty) {
+    fn unnecessary(&mut self, head_span: Span, ty: &Ty) {
         let spelled = self.spell(ty);
         self.warn(
             codes::UNNECESSARY_CAST,
-            span,
+            head_span,
             format!("Unnecessary cast: expression is already of type {spelled}"),
         );
     }

@@ -48,7 +48,11 @@ impl Lowerer<'_, '_> {
             Ast::Block(block) => self.block_value(block),
             Ast::Tuple(elements) => self.tuple(span, elements),
             Ast::Record(fields) => self.record(span, fields),
-            Ast::Cast { ty, operand, .. } => self.cast(span, ty, operand),
+            Ast::Cast {
+                ty,
+                head_span,
+                operand,
+            } => self.cast(span, *head_span, ty, operand),
             Ast::Sizeof(of) => self.sizeof(span, of),
             Ast::Offsetof { of, fields } => self.offsetof(span, of, fields),
             Ast::Typeinfo(of) => self.typeinfo(span, of),
