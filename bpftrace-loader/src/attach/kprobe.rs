@@ -99,7 +99,10 @@ fn explain(error: io::Error, function: &Function<'_>) -> AttachError {
             };
             AttachError::Missing {
                 text,
-                function: function.module.is_none().then(|| (*name).to_owned()),
+                function: function
+                    .module
+                    .is_none_or(|module| module == "vmlinux")
+                    .then(|| (*name).to_owned()),
             }
         }
         _ => AttachError::Refused(error),

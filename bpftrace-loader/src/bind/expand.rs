@@ -301,7 +301,12 @@ fn raw_tracepoints(
             )
         })
         .collect();
-    Ok(Expanded::many(places, "rawtracepoint", &text))
+    let found = Expanded::many(places, "rawtracepoint", &text);
+    Ok(Expanded {
+        // Any module may have it.
+        pattern: found.pattern || module.is_none(),
+        ..found
+    })
 }
 
 fn btf_entries(
