@@ -304,11 +304,6 @@ fn attach_one(
 }
 
 impl Attached {
-    /// Whether nothing is attached.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.links.is_empty()
-    }
-
     /// Detaches the attachments that `wanted` takes, by their index.
     pub(crate) fn detach(&mut self, wanted: &dyn Fn(usize) -> bool) {
         self.links.retain(|attachments| !wanted(attachments.index));

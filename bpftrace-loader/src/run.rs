@@ -12,7 +12,7 @@ use bpftrace_meta::{LostLayout, Manifest, MapId, MapRole};
 
 use crate::Exit;
 use crate::attach::{self, Attached};
-use crate::bind::{Invocation, Place, Warning};
+use crate::bind::{Invocation, Place, Target, Warning};
 use crate::cmd::Traced;
 use crate::error::LoadError;
 use crate::ffi::{
@@ -529,18 +529,10 @@ pub(crate) fn run(
         written(writeln!(stdout, "{NOTIFY_ATTACHED}").and_then(|()| stdout.flush()))?;
     }
 
-    let iterated = read_iterators(loaded, &attached, events.sink)?;
-    let only_begin_and_end = attached.is_empty() && n_signal == 0;
-    let end = if iterated || only_begin_and_end {
-        match events.drain(&mut |_| {})? {
-            Some(end) => end,
-            None => match events.settle()? {
-                Some(end) => end,
-                None => events.exit_unsent(&mut |_| {})?.unwrap_or(End::Done),
-            },
-        }
-    } else {
-        wait(loaded, &mut attached, &mut events, &signals, traced)?
+    let end = match run_at_once(loaded, &attached, &mut events)? {
+        Some(end) => end,
+        None if n_signal == 0 && !has_events(loaded, &attached) => End::Done,
+        None => wait(loaded, &mut attached, &mut events, &signals, traced)?,
     };
     drop(attached);
     drop(others);
@@ -688,21 +680,54 @@ fn finish(
     Ok(Exit { code })
 }
 
-/// Reads attached iterators, or pins those that are to be pinned. Gives whether there were any.
+/// Prints what `begin` made, runs the iterators and prints what they made.
+fn run_at_once(
+    loaded: &Loaded,
+    attached: &Attached,
+    events: &mut Events<'_>,
+) -> Result<Option<End>, LoadError> {
+    let step = |events: &mut Events<'_>| match events.drain(&mut |_| {})? {
+        Some(end) => Ok(Some(end)),
+        None => match events.settle()? {
+            Some(end) => Ok(Some(end)),
+            None => events.exit_unsent(&mut |_| {}),
+        },
+    };
+    if let Some(end) = step(events)? {
+        return Ok(Some(end));
+    }
+    if let Some(end) = read_iterators(loaded, attached, events.sink)? {
+        return Ok(Some(end));
+    }
+    step(events)
+}
+
+/// What an attachment is at, of several places the first.
+fn place_of(loaded: &Loaded, attachment: usize) -> (&Target, &Place) {
+    let number = loaded.bound.attachments[attachment].targets[0];
+    let target = &loaded.bound.targets[number as usize];
+    (target, &target.place)
+}
+
+/// Whether anything is attached that runs later: iterators run once.
+fn has_events(loaded: &Loaded, attached: &Attached) -> bool {
+    attached
+        .links()
+        .any(|(index, _)| !matches!(place_of(loaded, index).1, Place::Iter { .. }))
+}
+
+/// Reads attached iterators, or pins those that are to be pinned.
 fn read_iterators(
     loaded: &Loaded,
     attached: &Attached,
     sink: &mut dyn Sink,
-) -> Result<bool, LoadError> {
+) -> Result<Option<End>, LoadError> {
     use std::io::Read as _;
-    let mut any = false;
     for (index, links) in attached.links() {
-        let number = loaded.bound.attachments[index].targets[0];
-        let target = &loaded.bound.targets[number as usize];
-        let Place::Iter { pin, .. } = &target.place else {
+        let (target, place) = place_of(loaded, index);
+        let Place::Iter { pin, .. } = place else {
             continue;
         };
-        any = true;
         for link in links {
             if let Some(path) = pin {
                 link.pin(path)
@@ -718,8 +743,8 @@ fn read_iterators(
                 match file.read(&mut buffer) {
                     Ok(0) => break,
                     Ok(n) => {
-                        if written(sink.output(OutputKind::Printf, &buffer[..n]))?.is_some() {
-                            return Ok(true);
+                        if let Some(end) = written(sink.output(OutputKind::Printf, &buffer[..n]))? {
+                            return Ok(Some(end));
                         }
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -728,5 +753,5 @@ fn read_iterators(
             }
         }
     }
-    Ok(any)
+    Ok(None)
 }

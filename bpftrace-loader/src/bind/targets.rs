@@ -84,16 +84,6 @@ pub(super) fn find(
         finder.probe(ProbeId(probe_idx as u32), probe);
     }
     finder.check_alternatives();
-    let is_iterator = |found: &Found| matches!(found.target.place, Place::Iter { .. });
-    if finder.found.len() > 1
-        && let Some(found) = finder.found.iter().find(|found| is_iterator(found))
-    {
-        let place = manifest.probes[found.target.probe.0 as usize].place;
-        finder.errors.push(
-            LoadError::usage("iter probe only supports one attach point.")
-                .at(place, &manifest.source),
-        );
-    }
     match LoadError::all(finder.errors) {
         Some(error) => Err(error),
         None => Ok(finder.found),

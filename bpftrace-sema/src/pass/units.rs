@@ -66,6 +66,11 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Whether its probe has several attach points.
+    fn has_other_attach_points(&self) -> bool {
+        matches!(self.code, Code::Probe(probe) if probe.attach_points.len() > 1)
+    }
+
     /// Whether it is a function.
     pub(crate) fn is_function(&self) -> bool {
         matches!(self.code, Code::Function(_))
@@ -592,7 +597,7 @@ fn check_iterators_and_tests(units: &[Unit<'_>], diags: &mut Vec<Diagnostic>) {
             let (is_test, name) = match target {
                 ProbeTarget::Test(name) => (true, name),
                 ProbeTarget::Bench(name) => (false, name),
-                ProbeTarget::Iter { .. } if units.len() > 1 || unit.targets.len() > 1 => {
+                ProbeTarget::Iter { .. } if unit.has_other_attach_points() => {
                     diags.push(Diagnostic::error(
                         codes::ATTACH_POINT,
                         unit.span,
