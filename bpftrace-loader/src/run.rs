@@ -1,6 +1,7 @@
 //! The running session: one thread that waits for records, signals and the end of the traced
 //! process, in one place.
 
+mod iterators;
 mod modes;
 
 use std::io;
@@ -12,7 +13,7 @@ use bpftrace_meta::{LostLayout, Manifest, MapId, MapRole};
 
 use crate::Exit;
 use crate::attach::{self, Attached};
-use crate::bind::{Invocation, Place, Target, Warning};
+use crate::bind::{Invocation, Place, Warning};
 use crate::cmd::Traced;
 use crate::error::LoadError;
 use crate::ffi::{
@@ -22,7 +23,7 @@ use crate::host::Host;
 use crate::load::Loaded;
 use crate::options::{Mode, RunOptions};
 use crate::print::{
-    Action, Located, MapReader, MessageKind, OutputKind, Printer, PrinterOptions, Sink, WarningMode,
+    Action, Located, MapReader, MessageKind, Printer, PrinterOptions, Sink, WarningMode,
 };
 
 /// Records taken before signals are looked at.
@@ -529,10 +530,17 @@ pub(crate) fn run(
         written(writeln!(stdout, "{NOTIFY_ATTACHED}").and_then(|()| stdout.flush()))?;
     }
 
-    let end = match run_at_once(loaded, &attached, &mut events)? {
+    let has_events = n_signal > 0 || iterators::are_not_all(loaded, &attached);
+    let end = match iterators::run(loaded, &attached, has_events, &mut events)? {
         Some(end) => end,
-        None if n_signal == 0 && !has_events(loaded, &attached) => End::Done,
-        None => wait(loaded, &mut attached, &mut events, &signals, traced)?,
+        None if has_events => wait(loaded, &mut attached, &mut events, &signals, traced)?,
+        None => match events.drain(&mut |_| {})? {
+            Some(end) => end,
+            None => match events.settle()? {
+                Some(end) => end,
+                None => events.exit_unsent(&mut |_| {})?.unwrap_or(End::Done),
+            },
+        },
     };
     drop(attached);
     drop(others);
@@ -678,80 +686,4 @@ fn finish(
     }
     written(events.printer.finish(&mut events.maps, events.sink))?;
     Ok(Exit { code })
-}
-
-/// Prints what `begin` made, runs the iterators and prints what they made.
-fn run_at_once(
-    loaded: &Loaded,
-    attached: &Attached,
-    events: &mut Events<'_>,
-) -> Result<Option<End>, LoadError> {
-    let step = |events: &mut Events<'_>| match events.drain(&mut |_| {})? {
-        Some(end) => Ok(Some(end)),
-        None => match events.settle()? {
-            Some(end) => Ok(Some(end)),
-            None => events.exit_unsent(&mut |_| {}),
-        },
-    };
-    if let Some(end) = step(events)? {
-        return Ok(Some(end));
-    }
-    if let Some(end) = read_iterators(loaded, attached, events.sink)? {
-        return Ok(Some(end));
-    }
-    step(events)
-}
-
-/// What an attachment is at, of several places the first.
-fn place_of(loaded: &Loaded, attachment: usize) -> (&Target, &Place) {
-    let number = loaded.bound.attachments[attachment].targets[0];
-    let target = &loaded.bound.targets[number as usize];
-    (target, &target.place)
-}
-
-/// Whether anything is attached that runs later: iterators run once.
-fn has_events(loaded: &Loaded, attached: &Attached) -> bool {
-    attached
-        .links()
-        .any(|(index, _)| !matches!(place_of(loaded, index).1, Place::Iter { .. }))
-}
-
-/// Reads attached iterators, or pins those that are to be pinned.
-fn read_iterators(
-    loaded: &Loaded,
-    attached: &Attached,
-    sink: &mut dyn Sink,
-) -> Result<Option<End>, LoadError> {
-    use std::io::Read as _;
-    for (index, links) in attached.links() {
-        let (target, place) = place_of(loaded, index);
-        let Place::Iter { pin, .. } = place else {
-            continue;
-        };
-        for link in links {
-            if let Some(path) = pin {
-                link.pin(path)
-                    .map_err(|e| LoadError::io(format!("Failed to pin {path}"), &e))?;
-                let text = format!("Program pinned to {path}\n");
-                written(sink.output(OutputKind::Printf, text.as_bytes()))?;
-                continue;
-            }
-            let failed = |e| LoadError::io(format!("Failed to read {}", target.name), &e);
-            let mut file = link.open_iterator().map_err(failed)?;
-            let mut buffer = [0u8; 4096];
-            loop {
-                match file.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        if let Some(end) = written(sink.output(OutputKind::Printf, &buffer[..n]))? {
-                            return Ok(Some(end));
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(failed(e)),
-                }
-            }
-        }
-    }
-    Ok(None)
 }
