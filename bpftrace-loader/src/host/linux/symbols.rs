@@ -72,17 +72,16 @@ fn is_left_out(name: &str) -> bool {
 
 /// Names and modules of the functions that kprobes are refused on: `START-END<tab>NAME [MODULE]` on each line.
 fn parse_refused(text: &str) -> HashSet<(&str, Option<&str>)> {
-    let function = |line| {
-        let (_, function) = str::split_once(line, '\t')?;
-        Some(match function.split_once([' ', '\t']) {
-            Some((name, module)) => {
-                let module = module.trim().strip_prefix('[');
-                (name, module.and_then(|module| module.strip_suffix(']')))
-            }
-            None => (function, None),
-        })
-    };
+    fn function(line: &str) -> Option<(&str, Option<&str>)> {
+        let mut words = line.split_whitespace().skip(1);
+        Some((words.next()?, words.next().and_then(module_name)))
+    }
     text.lines().filter_map(function).collect()
+}
+
+/// A module, which the kernel's lists have in brackets.
+fn module_name(word: &str) -> Option<&str> {
+    word.strip_prefix('[')?.strip_suffix(']')
 }
 
 fn parse_functions(text: &str) -> Vec<KernelFunction> {
@@ -105,7 +104,7 @@ fn parse_functions(text: &str) -> Vec<KernelFunction> {
         if is_left_out(name) {
             continue;
         }
-        let module = rest.and_then(|word| word.strip_prefix('[')?.strip_suffix(']'));
+        let module = rest.and_then(module_name);
         functions.push(KernelFunction {
             name: name.to_owned(),
             module: module.map(str::to_owned),
