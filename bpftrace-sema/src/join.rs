@@ -48,7 +48,8 @@ impl Literals {
         }
     }
 
-    fn element(&self, idx: usize) -> &Self {
+    /// Those in one element.
+    pub(crate) fn element(&self, idx: usize) -> &Self {
         match self {
             Self::Elements(elements) => elements.get(idx).unwrap_or(&Self::None),
             Self::None | Self::Int(_) => &Self::None,

@@ -8,6 +8,7 @@ use bpftrace_ast::source::Span;
 
 use super::ops::untrusted;
 use super::{Lowerer, Val};
+use crate::join::{Literals, Range, element_range};
 use crate::{Expr, ExprKind, IntTy, Mem, Origin, StructId, Ty, codes, suggest};
 
 /// Anonymous structs in anonymous structs go no deeper.
@@ -440,7 +441,14 @@ impl Lowerer<'_, '_> {
             }
         };
         let literal = index.as_literal();
-        if self.as_int(&index).is_none() || literal.is_some_and(|value| value < 0) {
+        let may_index = match index.ty() {
+            Ty::Int(int) => {
+                !int.signed || self.literal_range(&index).is_some_and(|(min, _)| min >= 0)
+            }
+            Ty::Enum(..) => true,
+            _ => false,
+        };
+        if !may_index || index.agg.is_some() {
             let spelled = self.spell_val(&index);
             self.error(
                 codes::INDEX,
@@ -461,6 +469,28 @@ impl Lowerer<'_, '_> {
         }
         let index = self.int_of(index, IntTy::U64);
         self.element_at(span, base, index, &element, mem)
+    }
+
+    /// The range of an integer that came of literals alone, by way of variables and maps too.
+    pub(super) fn literal_range(&self, val: &Val) -> Option<Range> {
+        val.range.or_else(|| self.literals_in(&val.expr).range())
+    }
+
+    fn literals_in(&self, expr: &Expr) -> Literals {
+        match &expr.kind {
+            ExprKind::Local(idx) => self.locals.get(*idx).state.literals.clone(),
+            ExprKind::MapGet { map, .. } => {
+                let mut numbers = self.s.map_numbers.iter();
+                let name = numbers.find(|(_, number)| *number == map);
+                let state = name.and_then(|(name, _)| self.s.maps.get(name));
+                state.map_or(Literals::None, |state| state.value.literals.clone())
+            }
+            ExprKind::TupleField(base, idx) => {
+                self.literals_in(base).element(*idx as usize).clone()
+            }
+            ExprKind::Block(_, value) => self.literals_in(value),
+            _ => Literals::of(expr, element_range(expr)),
+        }
     }
 
     fn element_at(&mut self, span: Span, base: Val, index: Expr, element: &Ty, mem: Mem) -> Val {

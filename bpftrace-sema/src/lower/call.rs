@@ -497,6 +497,14 @@ impl Lowerer<'_, '_> {
                 None => {}
             }
         }
+        if args.len() > 1 {
+            self.error(
+                codes::ARGUMENT_KIND,
+                span,
+                "Expected stack mode as first argument",
+            );
+            return Val::unknown(span);
+        }
         if let Some(arg) = args.first() {
             let Some(tree) = self.value_arg(arg) else {
                 return Val::unknown(span);
@@ -603,6 +611,15 @@ impl Lowerer<'_, '_> {
         let Some(name) = self.literal_arg(call, 0) else {
             return Val::unknown(span);
         };
+        let may_be_in = |c: char| c.is_ascii_alphanumeric() || "./_-".contains(c);
+        if name.is_empty() || !name.chars().all(may_be_in) {
+            let message = format!(
+                "uaddr() expects a string that is a valid symbol (^[a-zA-Z0-9./_-]+$) as input \
+                 (\"{name}\" provided)"
+            );
+            self.error(codes::ARGUMENT_KIND, span, message);
+            return Val::unknown(span);
+        }
         let targets = &self.unit.targets;
         let path = targets.iter().find_map(crate::pass::attach::user_path);
         let Some(path) = path else {

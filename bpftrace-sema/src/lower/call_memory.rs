@@ -179,8 +179,8 @@ impl Lowerer<'_, '_> {
             },
         };
         let whole = match val.ty() {
-            Ty::Array(..) | Ty::Str(_) => Some(self.s.imported.table.size(val.ty())),
-            Ty::Int(_) | Ty::Ptr(..) => None,
+            Ty::Array(..) => Some(self.s.imported.table.size(val.ty())),
+            Ty::Int(_) | Ty::Ptr(..) | Ty::Str(_) => None,
             _ => {
                 return self.wrong_kind(
                     &val,
@@ -203,10 +203,11 @@ impl Lowerer<'_, '_> {
             (None, Some(_), _) => max,
             (None, None, Some(whole)) => whole,
             (None, None, None) => {
+                let kind = self.kind_word(&val);
                 self.error(
                     codes::ARGUMENT_COUNT,
                     span,
-                    "buf() expects a length argument for non-array type",
+                    format!("buf() expects a length argument for non-array type {kind}"),
                 );
                 return Val::unknown(span);
             }

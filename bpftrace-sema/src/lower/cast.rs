@@ -36,7 +36,12 @@ impl Lowerer<'_, '_> {
                         && (val.range.is_none() || val.as_literal().is_some()) =>
                 {
                     self.unnecessary(head_span, &to);
-                    val.expr
+                    // What was cast is no literal any more.
+                    if val.as_literal().is_some() {
+                        self.cast_to(val.expr, to, CastKind::Int)
+                    } else {
+                        val.expr
+                    }
                 }
                 Ty::Int(_) | Ty::Enum(..) | Ty::Bool | Ty::Ptr(..) => {
                     self.cast_to(val.expr, to, CastKind::Int)

@@ -7,6 +7,7 @@ use bpftrace_ast::source::Span;
 use super::stmt::{flatten, wrap};
 use super::{LoopKind, Lowerer, Val, stmt};
 use crate::env::KeyState;
+use crate::join::Literals;
 use crate::{
     Expr, ExprKind, IntTy, Mem, Stmt, StmtKind, Ty, UnrollCount, codes, is_castable, join,
 };
@@ -328,8 +329,8 @@ impl Lowerer<'_, '_> {
         local.assigned = true;
         local.n_assignments += 1;
         if let Some(iterated) = &iterated {
-            let (ty, space) = iterated.var_type();
-            if !self.merge_local(idx, &ty, &join::Literals::None, space) {
+            let (ty, literals) = iterated.var_type();
+            if !self.merge_local(idx, &ty, &literals, Mem::Unknown) {
                 self.locals.get_mut(idx).state.ty = Some(ty);
                 self.s.changed = true;
             }
@@ -340,7 +341,7 @@ impl Lowerer<'_, '_> {
         self.close_scope();
         self.diverges = false;
         match iterated {
-            Some(Iterated::Range(start, end)) => {
+            Some(Iterated::Range(start, end, _)) => {
                 out.push(stmt(
                     span,
                     StmtKind::ForRange {
@@ -351,7 +352,7 @@ impl Lowerer<'_, '_> {
                     },
                 ));
             }
-            Some(Iterated::Map(map, _)) => {
+            Some(Iterated::Map(map, ..)) => {
                 out.push(stmt(
                     span,
                     StmtKind::ForMap {
@@ -389,8 +390,12 @@ impl Lowerer<'_, '_> {
             return None;
         };
         let int = join::join_ints(a, start.range, b, end.range);
+        let literals = match (self.literal_range(&start), self.literal_range(&end)) {
+            (Some(a), Some(b)) => Literals::Int((a.0.min(b.0), a.1.max(b.1))),
+            _ => Literals::None,
+        };
         let (start, end) = (self.int_of_warned(start, int), self.int_of_warned(end, int));
-        Some(Iterated::Range(start, end))
+        Some(Iterated::Range(start, end, literals))
     }
 
     fn iterated_map(&mut self, map: &node::Ident) -> Option<Iterated> {
@@ -402,6 +407,7 @@ impl Lowerer<'_, '_> {
         let KeyState::Keyed(key) = &state.key else {
             return None;
         };
+        let literals = [key.literals.clone(), state.value.literals.clone()];
         let (key, value) = (key.ty.clone()?, state.value.ty.clone()?);
         let value = match &value {
             Ty::Agg(agg) if is_castable(agg) => Ty::Int(super::maps::merged_int(agg)),
@@ -417,7 +423,11 @@ impl Lowerer<'_, '_> {
             other => other.clone(),
         };
         let number = self.map_number(&map.name);
-        Some(Iterated::Map(number, Ty::Tuple([key, value].into())))
+        Some(Iterated::Map(
+            number,
+            Ty::Tuple([key, value].into()),
+            Literals::Elements(literals.into()),
+        ))
     }
 
     pub(super) fn jump(&mut self, span: Span, word: &str, kind: StmtKind, out: &mut Vec<Stmt>) {
@@ -504,15 +514,16 @@ enum Taken<'t> {
 
 /// What a loop goes through.
 enum Iterated {
-    Range(Expr, Expr),
-    Map(crate::MapIdx, Ty),
+    Range(Expr, Expr, Literals),
+    Map(crate::MapIdx, Ty, Literals),
 }
 
 impl Iterated {
-    fn var_type(&self) -> (Ty, Mem) {
+    /// The type of the variable, and where literals are in it.
+    fn var_type(&self) -> (Ty, Literals) {
         match self {
-            Iterated::Range(start, _) => (start.ty.clone(), Mem::Unknown),
-            Iterated::Map(_, entry) => (entry.clone(), Mem::Unknown),
+            Iterated::Range(start, _, literals) => (start.ty.clone(), literals.clone()),
+            Iterated::Map(_, entry, literals) => (entry.clone(), literals.clone()),
         }
     }
 }

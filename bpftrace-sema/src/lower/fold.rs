@@ -10,21 +10,26 @@ pub(super) enum Folded {
     Overflow,
 }
 
-/// Applies an operator to two integer literals. `unsigned`: one of them only fits `uint64`.
+/// Applies an operator to two integer literals. What is not negative is unsigned; beside a negative one it
+/// has to fit `int64`.
 pub(super) fn fold_ints(op: BinaryOp, a: i128, b: i128) -> Folded {
     use BinaryOp as B;
+    let max = i128::from(i64::MAX);
+    let (unsigned, signs_differ) = (a >= 0 && b >= 0, (a < 0) != (b < 0));
+    if signs_differ && (a > max || b > max) {
+        return Folded::Overflow;
+    }
     let int = |value: Option<i128>| match value {
-        Some(value) if in_range(value) => Folded::Int(value),
+        Some(value) if in_range(value) && !(signs_differ && value > max) => Folded::Int(value),
         _ => Folded::Overflow,
     };
     // Bits of 64-bit values.
     let bits = |value: i128| value as u64;
-    let signed = a <= i128::from(i64::MAX) && b <= i128::from(i64::MAX);
     let from_bits = |value: u64| {
-        Folded::Int(if signed {
-            i128::from(value as i64)
-        } else {
+        Folded::Int(if unsigned {
             i128::from(value)
+        } else {
+            i128::from(value as i64)
         })
     };
     match op {
@@ -36,8 +41,7 @@ pub(super) fn fold_ints(op: BinaryOp, a: i128, b: i128) -> Folded {
         B::BitAnd => from_bits(bits(a) & bits(b)),
         B::BitOr => from_bits(bits(a) | bits(b)),
         B::BitXor => from_bits(bits(a) ^ bits(b)),
-        B::Shl if (0..64).contains(&b) && signed => int(Some(a << b)),
-        // What is unsigned loses bits, as at run time.
+        // Bits are lost as at run time.
         B::Shl if (0..64).contains(&b) => from_bits(bits(a) << b),
         B::Shr if (0..64).contains(&b) => Folded::Int(a >> b),
         B::Shl | B::Shr => Folded::Overflow,
@@ -49,6 +53,24 @@ pub(super) fn fold_ints(op: BinaryOp, a: i128, b: i128) -> Folded {
         B::Ge => Folded::Bool(a >= b),
         B::LogicalAnd => Folded::Bool(a != 0 && b != 0),
         B::LogicalOr => Folded::Bool(a != 0 || b != 0),
+    }
+}
+
+/// Applies an operator to two literals of type bool, which gives one again.
+pub(super) fn fold_bools(op: BinaryOp, a: bool, b: bool) -> Folded {
+    use BinaryOp as B;
+    match op {
+        B::Add | B::BitOr | B::LogicalOr => Folded::Bool(a || b),
+        B::Sub | B::BitXor | B::Ne => Folded::Bool(a != b),
+        B::Mul | B::BitAnd | B::LogicalAnd => Folded::Bool(a && b),
+        B::Div | B::Mod if !b => Folded::Overflow,
+        B::Div => Folded::Bool(a),
+        B::Mod => Folded::Bool(false),
+        B::Shl | B::Lt => Folded::Bool(!a && b),
+        B::Shr | B::Gt => Folded::Bool(a && !b),
+        B::Eq => Folded::Bool(a == b),
+        B::Le => Folded::Bool(a <= b),
+        B::Ge => Folded::Bool(a >= b),
     }
 }
 
@@ -97,5 +119,24 @@ mod tests {
         assert_eq!(fold(BinaryOp::Sub, i128::from(i64::MIN), 1), None);
         assert_eq!(fold(BinaryOp::Shl, 1, 64), None);
         assert_eq!(fold(BinaryOp::Add, i128::from(i64::MAX), 1), Some(1 << 63));
+    }
+
+    #[test]
+    fn beside_a_negative_literal_all_has_to_fit_int64() {
+        let (max, high) = (i128::from(i64::MAX), 1i128 << 63);
+        assert_eq!(fold(BinaryOp::Add, high, -1), None);
+        assert_eq!(fold(BinaryOp::Sub, max, -1), None);
+        assert_eq!(fold(BinaryOp::BitAnd, -1, i128::from(u64::MAX)), None);
+        assert_eq!(fold(BinaryOp::Lt, -1, high), None);
+        assert_eq!(fold(BinaryOp::LogicalOr, -1, high), None);
+        assert_eq!(fold(BinaryOp::Add, max, -1), Some(max - 1));
+        assert_eq!(fold(BinaryOp::Mul, -1, -high), Some(high));
+        assert_eq!(fold(BinaryOp::BitAnd, -1, max), Some(max));
+    }
+
+    #[test]
+    fn shifts_lose_bits() {
+        assert_eq!(fold(BinaryOp::Shl, i128::from(i64::MAX), 63), Some(1 << 63));
+        assert_eq!(fold(BinaryOp::Shl, -3, 63), Some(i128::from(i64::MIN)));
     }
 }

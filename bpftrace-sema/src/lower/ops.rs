@@ -5,7 +5,7 @@ use bpftrace_ast::source::Span;
 use bpftrace_meta::ParamKind;
 
 use super::expr::Operand;
-use super::fold::{Folded, fold_ints, fold_strings, in_range};
+use super::fold::{Folded, fold_bools, fold_ints, fold_strings, in_range};
 use super::{Lowerer, Val};
 use crate::join::{self, join_ints};
 use crate::{BinaryOp, CompareOp, Expr, ExprKind, IntTy, LogicalOp, Mem, Ty, UnaryOp, codes};
@@ -25,7 +25,7 @@ impl Lowerer<'_, '_> {
                 Operand::Done(val) => val,
             };
             let right = self.expr(right);
-            return self.logical(span, op, left, right);
+            return self.logical(span, op, op_span, left, right);
         }
         // Tuples of unequal length differ, whatever is in them.
         if let (Op::Eq | Op::Ne, Operand::Tree(tree)) = (op, &left)
@@ -107,24 +107,39 @@ impl Lowerer<'_, '_> {
         Val::boolean(span, false).expr
     }
 
-    fn logical(&mut self, span: Span, op: Op, left: Val, right: Val) -> Val {
-        let known = left.known && right.known;
-        let (left, right) = (self.truth(left), self.truth(right));
-        if !known {
+    fn logical(&mut self, span: Span, op: Op, op_span: Span, left: Val, right: Val) -> Val {
+        if !left.known || !right.known {
             return Val::unknown(span);
+        }
+        if let Some(folded) = fold(op, &left, &right) {
+            return self.folded(span, folded);
+        }
+        let text = |val: &Val| val.as_str_literal().map(|text| !text.is_empty());
+        let truth = |val: &Val| text(val).or_else(|| val.as_bool_literal());
+        if let (Some(a), Some(b)) = (truth(&left), truth(&right)) {
+            return self.folded(span, fold_bools(op, a, b));
+        }
+        let is_ptr = |val: &Val| matches!(val.ty(), Ty::Ptr(..));
+        let has_truth = |val: &Val| is_ptr(val) || self.as_int(val).is_some();
+        if !has_truth(&left) || !has_truth(&right) {
+            let types = &self.s.imported.table;
+            let alike = join::join(left.ty(), right.ty(), types).is_some();
+            return if alike || is_ptr(&left) || is_ptr(&right) {
+                self.no_operator(span, op, op_span, &left, &right)
+            } else {
+                self.mismatch(span, op, op_span, &left, &right)
+            };
+        }
+        let int = |val: Val| Val { agg: None, ..val };
+        let (left, right) = (self.truth(int(left)), self.truth(int(right)));
+        if let (ExprKind::Const(a), ExprKind::Const(b)) = (&left.kind, &right.kind) {
+            return self.folded(span, fold_bools(op, *a != 0, *b != 0));
         }
         let op = if op == Op::LogicalAnd {
             LogicalOp::And
         } else {
             LogicalOp::Or
         };
-        if let (ExprKind::Const(a), ExprKind::Const(b)) = (&left.kind, &right.kind) {
-            let value = match op {
-                LogicalOp::And => *a != 0 && *b != 0,
-                LogicalOp::Or => *a != 0 || *b != 0,
-            };
-            return Val::boolean(span, value);
-        }
         Val::new(
             Ty::Bool,
             span,
@@ -140,11 +155,10 @@ impl Lowerer<'_, '_> {
         match op {
             AstUnary::Deref => self.deref(span, val),
             AstUnary::Not => {
-                let known = val.known;
-                let cond = self.truth(val);
-                if !known {
-                    return Val::unknown(span);
+                if self.as_int(&val).is_none() || val.agg.is_some() {
+                    return self.no_unary(span, op, &val);
                 }
+                let cond = self.truth(val);
                 if let ExprKind::Const(bits) = cond.kind {
                     return Val::boolean(span, bits == 0);
                 }
@@ -160,23 +174,19 @@ impl Lowerer<'_, '_> {
                         AstUnary::Neg if in_range(-value) && value <= 1 << 63 => {
                             Val::literal(span, -value)
                         }
-                        AstUnary::Neg => self.overflow(span),
+                        AstUnary::Neg => {
+                            self.error(codes::OVERFLOW, span, "negative value will underflow");
+                            Val::unknown(span)
+                        }
                         // Of a literal it is unsigned.
                         _ => Val::new(Ty::Int(IntTy::U64), span, ExprKind::Const(!(value as u64))),
                     };
                 }
-                let int = self.as_int(&val).filter(|_| *val.ty() != Ty::Bool);
+                let int = self
+                    .as_int(&val)
+                    .filter(|_| *val.ty() != Ty::Bool && val.agg.is_none());
                 let Some(int) = int else {
-                    let sign = op.as_str();
-                    let spelled = self.spell_val(&val);
-                    self.error(
-                        codes::OPERATOR,
-                        span,
-                        format!(
-                            "The {sign} operator can not be used on expressions of type '{spelled}'"
-                        ),
-                    );
-                    return Val::unknown(span);
+                    return self.no_unary(span, op, &val);
                 };
                 let wide = IntTy {
                     size: 8,
@@ -195,12 +205,44 @@ impl Lowerer<'_, '_> {
         }
     }
 
+    fn no_unary(&mut self, span: Span, op: AstUnary, val: &Val) -> Val {
+        let sign = op.as_str();
+        let spelled = self.spell_val(val);
+        self.error(
+            codes::OPERATOR,
+            span,
+            format!("The {sign} operator can not be used on expressions of type '{spelled}'"),
+        );
+        Val::unknown(span)
+    }
+
+    fn no_operator(&mut self, span: Span, op: Op, op_span: Span, left: &Val, right: &Val) -> Val {
+        let (a, b) = (self.spell_val(left), self.spell_val(right));
+        self.error(
+            codes::OPERATOR,
+            op_span,
+            format!(
+                "The {} operator can not be used on expressions of types {a}, {b}",
+                op.as_str()
+            ),
+        );
+        Val::unknown(span)
+    }
+
     /// The integer type of what can be calculated with.
     pub(super) fn as_int(&self, val: &Val) -> Option<IntTy> {
         match val.ty() {
             Ty::Int(int) | Ty::Enum(_, int) => Some(*int),
             Ty::Bool => Some(IntTy::U8),
             _ => None,
+        }
+    }
+
+    fn folded(&mut self, span: Span, folded: Folded) -> Val {
+        match folded {
+            Folded::Int(value) => Val::literal(span, value),
+            Folded::Bool(value) => Val::boolean(span, value),
+            Folded::Overflow => self.overflow(span),
         }
     }
 
@@ -214,12 +256,8 @@ impl Lowerer<'_, '_> {
     }
 
     fn arithmetic(&mut self, span: Span, op: Op, op_span: Span, left: Val, right: Val) -> Val {
-        if let (Some(a), Some(b)) = (foldable(&left), foldable(&right)) {
-            return match fold_ints(op, a, b) {
-                Folded::Int(value) => Val::literal(span, value),
-                Folded::Bool(value) => Val::boolean(span, value),
-                Folded::Overflow => self.overflow(span),
-            };
+        if let Some(folded) = fold(op, &left, &right) {
+            return self.folded(span, folded);
         }
         if op == Op::Add {
             if let (Some(a), Some(b)) = (left.as_str_literal(), right.as_str_literal()) {
@@ -227,8 +265,11 @@ impl Lowerer<'_, '_> {
                 return Val::string(span, joined);
             }
             // What is behind the first characters of a literal.
-            let (text, skip) = (left.as_str_literal(), right.as_literal());
-            if let (Some(text), Some(skip)) = (text, skip) {
+            let (text, skip) = match left.as_str_literal() {
+                Some(text) => (Some(text), right.as_literal()),
+                None => (right.as_str_literal(), left.as_literal()),
+            };
+            if let (Some(text), Some(skip)) = (text, skip.filter(|skip| *skip >= 0)) {
                 if skip >= text.len() as i128 {
                     self.warn(
                         codes::ARGUMENT_IGNORED,
@@ -252,16 +293,7 @@ impl Lowerer<'_, '_> {
             }
         }
         let (Some(a), Some(b)) = (self.as_int(&left), self.as_int(&right)) else {
-            let (a, b) = (self.spell_val(&left), self.spell_val(&right));
-            self.error(
-                codes::OPERATOR,
-                op_span,
-                format!(
-                    "The {} operator can not be used on expressions of types {a}, {b}",
-                    op.as_str()
-                ),
-            );
-            return Val::unknown(span);
+            return self.no_operator(span, op, op_span, &left, &right);
         };
         let (a_range, b_range) = (left.range, right.range);
         let signed = match op {
@@ -307,7 +339,10 @@ impl Lowerer<'_, '_> {
             (Mem::Unknown, space) | (space, Mem::Unknown) => space,
             (a, b) => join::join_mem(a, b),
         };
-        let flexible = a_range.is_some() && b_range.is_some();
+        let flexible = a_range.is_some()
+            && b_range.is_some()
+            && made_of_parameters(&left.expr)
+            && made_of_parameters(&right.expr);
         let (left, right) = if a.signed == b.signed || matches!(op, Op::Shl | Op::Shr) {
             (self.int_of(left, wide), self.int_of(right, wide))
         } else {
@@ -345,10 +380,8 @@ impl Lowerer<'_, '_> {
     }
 
     fn compare(&mut self, span: Span, op: Op, op_span: Span, left: Val, right: Val) -> Val {
-        if let (Some(a), Some(b)) = (foldable(&left), foldable(&right))
-            && let Folded::Bool(value) = fold_ints(op, a, b)
-        {
-            return Val::boolean(span, value);
+        if let Some(folded) = fold(op, &left, &right) {
+            return self.folded(span, folded);
         }
         if let (Some(a), Some(b)) = (left.as_str_literal(), right.as_str_literal())
             && let Some(value) = fold_strings(op, a, b)
@@ -466,10 +499,13 @@ fn is_positional(tree: &node::Expr) -> bool {
     matches!(tree.kind, Ast::PositionalParam(_))
 }
 
-/// A literal integer or bool as a number.
-fn foldable(val: &Val) -> Option<i128> {
-    val.as_literal()
-        .or_else(|| val.as_bool_literal().map(i128::from))
+/// What two integer literals, or two of type bool, come to.
+fn fold(op: Op, left: &Val, right: &Val) -> Option<Folded> {
+    if let (Some(a), Some(b)) = (left.as_literal(), right.as_literal()) {
+        return Some(fold_ints(op, a, b));
+    }
+    let (a, b) = (left.as_bool_literal()?, right.as_bool_literal()?);
+    Some(fold_bools(op, a, b))
 }
 
 /// Whether an operation on two integers is signed, after literals took the other side's signedness.
@@ -484,6 +520,17 @@ fn operands_signed(
     match (a_range, b_range) {
         (None, None) => a.signed || b.signed,
         _ => join_ints(wide(a), a_range, wide(b), b_range).signed,
+    }
+}
+
+/// Whether an expression is made of literals and positional parameters alone, which are literals to the
+/// user.
+fn made_of_parameters(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Const(_) | ExprKind::Slot(_) => true,
+        ExprKind::Cast(_, inner) | ExprKind::Unary(_, inner) => made_of_parameters(inner),
+        ExprKind::Binary(_, a, b) => made_of_parameters(a) && made_of_parameters(b),
+        _ => false,
     }
 }
 
