@@ -100,6 +100,26 @@ impl KernelFiles for HostTypes {
         };
         DebugInfo::open(found.first()?, &self.debug_dirs, &ProgramFiles)
     }
+
+    fn programs_with(&self, path: &str, function: &str, language: Option<&str>) -> Vec<String> {
+        let host = LinuxHost::new();
+        let found = match (path, self.pid) {
+            ("*", Some(pid)) => host.mapped_files(pid),
+            ("*", None) => host.files_of_all_processes(),
+            _ => host.executables(path, self.pid),
+        };
+        let mut names: Vec<String> = found
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|file| {
+                let elf = host.elf_file(file).ok().flatten();
+                elf.is_some_and(|elf| !elf.matching(function, language).is_empty())
+            })
+            .filter_map(|file| file.into_os_string().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        names
+    }
 }
 
 /// Files with debug information.

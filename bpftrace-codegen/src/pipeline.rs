@@ -365,6 +365,7 @@ fn manifest(
                 n_insns: record.insn_cnt,
                 sent_per_run: function.sent,
                 layout: probe.layout.clone(),
+                from_pattern: probe.from_pattern,
             },
         ));
     }

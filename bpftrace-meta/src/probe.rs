@@ -319,6 +319,9 @@ pub struct ProbeMeta {
     pub sent_per_run: Option<u64>,
     /// The executable or library that layouts of types come from: the code is for this build of it only.
     pub layout: Option<UserLayout>,
+    /// Whether the target is what a pattern matched where the program was compiled, which need not be on
+    /// this machine. All such probes of one place come from one pattern.
+    pub from_pattern: bool,
 }
 
 /// Which build of an executable or library something is about.

@@ -108,6 +108,10 @@ impl TypeSource for Cached<'_> {
         self.source.program(path)
     }
 
+    fn find_programs(&self, path: &str, function: &str, language: Option<&str>) -> Vec<String> {
+        self.source.find_programs(path, function, language)
+    }
+
     fn program_build(&self, program: u32) -> Option<UserBuild> {
         self.source.program_build(program)
     }

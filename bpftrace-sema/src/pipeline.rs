@@ -356,6 +356,7 @@ fn assemble(
                 default_return: i64::from(unit.kind == ProgramKind::Tracepoint),
                 pid_filter,
                 layout,
+                from_pattern: unit.from_pattern,
             }
         })
         .collect();

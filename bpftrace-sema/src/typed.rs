@@ -186,6 +186,8 @@ pub struct Probe {
     pub pid_filter: Option<SlotIdx>,
     /// The executable or library that layouts of types come from: the code is for this build of it only.
     pub layout: Option<UserLayout>,
+    /// Whether the attach point is one match of the pattern that was written.
+    pub from_pattern: bool,
 }
 
 /// A subprogram.

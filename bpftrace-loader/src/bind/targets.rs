@@ -1,5 +1,7 @@
 //! The targets of all attach points of a script.
 
+use std::collections::BTreeMap;
+
 use bpftrace_meta::{
     Manifest, MissingProbes, ProbeId, ProbeMeta, ProbeTarget, ProviderKind, SourceRange,
 };
@@ -7,7 +9,7 @@ use bpftrace_meta::{
 use super::expand::{self, Read};
 use super::params::Params;
 use super::{Invocation, Place, Settings, Target, Warning};
-use crate::error::LoadError;
+use crate::error::{ErrorKind, LoadError};
 use crate::host::Host;
 use crate::options::Mode;
 
@@ -78,12 +80,14 @@ pub(super) fn find(
         found: Vec::new(),
         errors: Vec::new(),
         alternatives: Vec::new(),
+        patterns: BTreeMap::new(),
         group: 0,
     };
     for (probe_idx, probe) in manifest.probes.iter().enumerate() {
         finder.probe(ProbeId(probe_idx as u32), probe);
     }
     finder.check_alternatives();
+    finder.check_patterns();
     match LoadError::all(finder.errors) {
         Some(error) => Err(error),
         None => Ok(finder.found),
@@ -114,6 +118,9 @@ struct Finder<'f, 'p> {
     found: Vec<Found>,
     errors: Vec<LoadError>,
     alternatives: Vec<Alternatives>,
+    /// How many targets there are of patterns whose matches were looked up when the script was compiled, by
+    /// their places.
+    patterns: BTreeMap<SourceRange, usize>,
     group: usize,
 }
 
@@ -171,18 +178,33 @@ impl Finder<'_, '_> {
                 }
             }
         }
-        if wanted && n_places == 0 {
-            match self.policy {
-                // What is missing may have been said of single attach points.
-                MissingProbes::Error if self.errors.len() > n_errors => {}
-                MissingProbes::Error => {
-                    let error = no_attach_points().at(probe.place, &self.manifest.source);
-                    self.errors.push(error);
-                }
-                MissingProbes::Warn => {
-                    self.warnings.push(Warning::at(probe.place, PROBE_REMOVED));
-                }
-                MissingProbes::Ignore => {}
+        if wanted && probe.from_pattern {
+            *self.patterns.entry(probe.place).or_default() += n_places;
+        } else if wanted && n_places == 0 && self.errors.len() == n_errors {
+            self.nothing_left(probe.place);
+        }
+    }
+
+    /// Complains of a probe without targets.
+    fn nothing_left(&mut self, place: SourceRange) {
+        match self.policy {
+            MissingProbes::Error => {
+                let error = no_attach_points().at(place, &self.manifest.source);
+                self.errors.push(error);
+            }
+            MissingProbes::Warn => {
+                self.warnings.push(Warning::at(place, PROBE_REMOVED));
+            }
+            MissingProbes::Ignore => {}
+        }
+    }
+
+    /// Complains of patterns that nothing is left of.
+    fn check_patterns(&mut self) {
+        let patterns = std::mem::take(&mut self.patterns);
+        for (place, n_places) in patterns {
+            if n_places == 0 {
+                self.nothing_left(place);
             }
         }
     }
@@ -216,6 +238,10 @@ impl Finder<'_, '_> {
                 expanded
             }
             Err(_) if !needed => return 0,
+            Err(e) if probe.from_pattern && e.kind() == ErrorKind::Usage => {
+                self.skipped(probe.place, &e.with_notes());
+                return 0;
+            }
             Err(e) => {
                 self.errors.push(e.at(probe.place, &self.manifest.source));
                 // The others may be wrong too, but this one is not missing.
@@ -246,7 +272,9 @@ impl Finder<'_, '_> {
                 self.refused(probe.place, &name, error);
             }
         }
-        if is_missing && needed && !expanded.pattern {
+        if is_missing && probe.from_pattern {
+            self.skipped(probe.place, &format!("{} Skipping.", expanded.missing));
+        } else if is_missing && needed && !expanded.pattern {
             self.missing(probe.place, &expanded.missing);
         }
         for (name, place) in expanded.places {
@@ -309,6 +337,13 @@ impl Finder<'_, '_> {
                     .push(Warning::at(place, format!("{text} Skipping.")));
             }
             MissingProbes::Ignore => {}
+        }
+    }
+
+    /// Says that a match of a pattern that was there for the compiler is not here.
+    fn skipped(&mut self, place: SourceRange, text: &str) {
+        if self.policy != MissingProbes::Ignore {
+            self.warnings.push(Warning::at(place, text));
         }
     }
 

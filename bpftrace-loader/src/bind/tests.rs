@@ -88,6 +88,7 @@ fn one_probe(kind: ProgramKind, targets: Vec<ProbeTarget>) -> Manifest {
         n_insns: 8,
         sent_per_run: None,
         layout: None,
+        from_pattern: false,
     });
     manifest
 }
@@ -938,5 +939,43 @@ fn another_build_of_a_program_is_refused() {
     assert!(
         message.contains("compiled with build id 01ab, found checksum"),
         "{message}"
+    );
+}
+
+// F080, F222
+#[test]
+fn a_match_of_a_pattern_may_be_gone() {
+    let target = |function: &str| ProbeTarget::Uprobe {
+        ret: false,
+        path: Some("/bin/app".into()),
+        place: UprobePlace::Function {
+            name: function.into(),
+            language: None,
+            offset: 0,
+        },
+    };
+    let script = || {
+        let mut manifest = one_probe(ProgramKind::Uprobe, vec![target("work")]);
+        manifest.probes[0].from_pattern = true;
+        let mut other = manifest.probes[0].clone();
+        other.targets = vec![target("gone")];
+        manifest.probes.push(other);
+        manifest
+    };
+    let mut host = FakeHost::new().with_features(&[Feature::AttachCookie]);
+    host.files
+        .insert("/bin/app".into(), elf(&[("work", 0x401010)]));
+    let found = bound(script(), &options(), &host).unwrap();
+    assert_eq!(names(&found), ["uprobe:/bin/app:work"]);
+    let texts: Vec<&str> = found.warnings.iter().map(|w| w.text.as_str()).collect();
+    assert_eq!(texts, ["No matches for uprobe /bin/app:gone. Skipping."]);
+
+    let nothing = FakeHost::new().with_features(&[Feature::AttachCookie]);
+    let error = bound(script(), &options(), &nothing).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("Probe has no valid attach points."),
+        "{error}"
     );
 }

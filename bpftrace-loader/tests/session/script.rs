@@ -182,6 +182,7 @@ impl ScriptBuilder {
             n_insns: program.code.len() as u32 / 8,
             sent_per_run: None,
             layout: None,
+            from_pattern: false,
         });
         let section = match kind {
             ProgramKind::RawTracepointRun => "raw_tp",

@@ -28,6 +28,8 @@ pub(crate) struct Point {
     /// Whether it is one of several programs for one attach point, of which the loader takes those
     /// that the attach point turns out to name.
     pub(crate) is_alternative: bool,
+    /// Whether it is one match of the pattern that was written.
+    pub(crate) from_pattern: bool,
 }
 
 /// An attach point with its parameters put in.
@@ -75,6 +77,7 @@ pub(crate) fn resolve(
         name: written.name.clone(),
         filled,
         is_alternative: false,
+        from_pattern: false,
     };
     if let ProviderName::Known(provider) = written.provider_name()
         && !written.has_hole()

@@ -39,6 +39,8 @@ pub(crate) struct Unit<'a> {
     pub(crate) path: Option<String>,
     /// Whether the loader takes it only if an attach point turns out to name its provider.
     pub(crate) is_alternative: bool,
+    /// Whether the attach point is one match of the pattern that was written.
+    pub(crate) from_pattern: bool,
 }
 
 /// Code of the script that becomes a program or subprogram.
@@ -63,6 +65,7 @@ impl<'a> Unit<'a> {
             path: None,
             span: function.name.span,
             is_alternative: false,
+            from_pattern: false,
         }
     }
 
@@ -280,7 +283,8 @@ impl Expander<'_> {
                 self.no_match(&point, &target_text(&point.target));
             }
             Some(matches) => {
-                if target_text(&point.target).contains('*') {
+                if is_pattern(&target_text(&point.target)) {
+                    point.from_pattern = true;
                     *self.n_matches += matches.len() as u64;
                     if *self.n_matches > self.settings.max_bpf_progs {
                         self.too_many(point.span);
@@ -419,39 +423,42 @@ impl Expander<'_> {
             );
         };
         let written = path.unwrap_or_default();
-        let known = self.types.program(written);
-        let Some(path) =
-            Some(written).filter(|path| !is_pattern(path) && (!path.is_empty() || known.is_some()))
-        else {
-            return wrong(
-                "'args' builtin is only supported for probes that name one executable or library."
-                    .to_owned(),
-            );
-        };
-        let Some(program) = known else {
-            return wrong(format!("no debuginfo found for {path}"));
-        };
-        let functions = if is_pattern(name) || language.is_some() {
-            self.types
-                .program_functions(program, name, language.is_some())
+        let paths = if is_pattern(written) {
+            self.types.find_programs(written, name, language.as_deref())
         } else {
-            let known = self.types.program_params(program, name).is_some();
-            known.then(|| name.clone()).into_iter().collect()
+            vec![written.to_owned()]
         };
-        let point_path = Some(path.to_owned()).filter(|path| !path.is_empty());
-        let targets = functions.into_iter().map(|function| {
-            let target = ProbeTarget::Uprobe {
-                ret: false,
-                path: point_path.clone(),
-                place: UprobePlace::Function {
-                    name: function.clone(),
-                    language: language.clone(),
-                    offset: *offset,
-                },
+        let mut targets = Vec::new();
+        for path in paths {
+            let Some(program) = self.types.program(&path) else {
+                return wrong(match path.as_str() {
+                    "" => "'args' builtin is only supported for probes that name an executable or library."
+                        .to_owned(),
+                    path => format!("no debuginfo found for {path}"),
+                });
             };
-            (target, ArgsOf::Program { program, function })
-        });
-        Some(targets.collect())
+            let functions = if is_pattern(name) || language.is_some() {
+                self.types
+                    .program_functions(program, name, language.is_some())
+            } else {
+                let known = self.types.program_params(program, name).is_some();
+                known.then(|| name.clone()).into_iter().collect()
+            };
+            let path = Some(path).filter(|path| !path.is_empty());
+            targets.extend(functions.into_iter().map(|function| {
+                let target = ProbeTarget::Uprobe {
+                    ret: false,
+                    path: path.clone(),
+                    place: UprobePlace::Function {
+                        name: function.clone(),
+                        language: language.clone(),
+                        offset: *offset,
+                    },
+                };
+                (target, ArgsOf::Program { program, function })
+            }));
+        }
+        Some(targets)
     }
 
     /// Reports that nothing matches, as the settings ask for.
@@ -584,6 +591,7 @@ fn group<'a>(
                     args,
                     span: point.span,
                     is_alternative: point.is_alternative,
+                    from_pattern: point.from_pattern,
                 });
             }
         }

@@ -32,6 +32,11 @@ pub trait KernelFiles {
     fn program(&self, _path: &str) -> Option<DebugInfo> {
         None
     }
+    /// The executables and libraries that a pattern in an attach point stands for and that have a function
+    /// that matches, sorted; `language` says how its names are written.
+    fn programs_with(&self, _path: &str, _function: &str, _language: Option<&str>) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A [`TypeSource`] made of the kernel's and its modules' BTF and of tracepoint `format` files.
@@ -496,6 +501,10 @@ impl<F: KernelFiles> TypeSource for KernelTypes<F> {
 
     fn program(&self, path: &str) -> Option<u32> {
         self.programs.find(path, || self.files.program(path))
+    }
+
+    fn find_programs(&self, path: &str, function: &str, language: Option<&str>) -> Vec<String> {
+        self.files.programs_with(path, function, language)
     }
 
     fn program_build(&self, program: u32) -> Option<UserBuild> {

@@ -226,6 +226,12 @@ pub trait TypeSource {
         None
     }
 
+    /// The executables and libraries that a pattern in an attach point stands for and that have a function
+    /// that matches, sorted; `language` says how its names are written.
+    fn find_programs(&self, _path: &str, _function: &str, _language: Option<&str>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Which build of a program its types are from.
     fn program_build(&self, _program: u32) -> Option<UserBuild> {
         None

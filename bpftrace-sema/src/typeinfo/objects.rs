@@ -187,6 +187,10 @@ impl TypeSource for WithObjects<'_> {
         self.base.program(path)
     }
 
+    fn find_programs(&self, path: &str, function: &str, language: Option<&str>) -> Vec<String> {
+        self.base.find_programs(path, function, language)
+    }
+
     fn program_build(&self, program: u32) -> Option<UserBuild> {
         self.base.program_build(program)
     }

@@ -54,6 +54,14 @@ __attribute__((noinline)) int owned(Owner owner, const Item &item)
 
 } // namespace shop
 
+volatile long numbers_sum;
+
+// The program in C has a function of this name with other parameters.
+extern "C" __attribute__((noinline)) void numbers(unsigned long a, const shop::Item *b)
+{
+	numbers_sum += a + b->id;
+}
+
 int main()
 {
 	// A probe cannot read a page that was never touched.
@@ -62,6 +70,7 @@ int main()
 	shop::Item item(5, name);
 	int sum = item.cost(2) + item.cost(4L, 1);
 	sum += shop::twice<int>(21) + shop::owned(shop::Owner{8}, item);
+	numbers(1ul << 40, &item);
 	std::printf("%d\n", sum);
 	return 0;
 }
