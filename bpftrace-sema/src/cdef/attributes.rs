@@ -51,6 +51,18 @@ impl Parser<'_> {
         }
     }
 
+    /// Attributes behind the name of a struct or the like, where a definition has none.
+    pub(super) fn attributes_of_tag(&mut self, has_name: bool) -> Parse<Attributes> {
+        let start = self.at;
+        let found = self.attributes()?;
+        if has_name && self.at > start && self.at_punct("{") {
+            return self.fail(
+                "expected identifier or '(': attributes stand before the name or behind '}'",
+            );
+        }
+        Ok(found)
+    }
+
     pub(super) fn attribute_list(&mut self) -> Parse<Attributes> {
         let mut found = Attributes::default();
         if !self.take("(") || !self.take("(") {

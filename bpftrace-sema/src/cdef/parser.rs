@@ -123,6 +123,18 @@ impl<'r> Parser<'r> {
             match name {
                 Some(name) if specifier.is_typedef => {
                     let known = named_type(&name).is_some() || name == "string" || name == "buffer";
+                    let before = self.scope().typedefs.get(&name);
+                    if let Some(before) = before.filter(|before| before.ty != ty.ty) {
+                        let (before, ty) = (before.ty.clone(), ty.ty);
+                        self.at = start;
+                        while self.peek().is_some_and(|token| !token.is_word(&name)) {
+                            self.at += 1;
+                        }
+                        let (ty, before) = (self.spell(&ty), self.spell(&before));
+                        return self.fail(format!(
+                            "typedef redefinition with different types ('{ty}' vs '{before}')"
+                        ));
+                    }
                     if !known {
                         self.scope().typedefs.insert(name, ty);
                     }
@@ -143,6 +155,10 @@ impl<'r> Parser<'r> {
                 return self.fail("expected ';' after a C definition");
             }
         }
+    }
+
+    fn spell(&self, ty: &crate::Ty) -> String {
+        crate::spell::spell(ty, &self.imported.table)
     }
 
     /// Skips a value up to `,` or `;`.

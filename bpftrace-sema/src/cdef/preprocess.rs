@@ -674,6 +674,12 @@ fn is_of_the_system(name: &str) -> bool {
         "clocksource",
     ];
     const FILES: &[&str] = &[
+        "float.h",
+        "iso646.h",
+        "stdalign.h",
+        "stdatomic.h",
+        "stdckdint.h",
+        "stdnoreturn.h",
         "stdint.h",
         "stddef.h",
         "stdbool.h",
@@ -699,6 +705,9 @@ fn is_of_the_system(name: &str) -> bool {
     ];
     match name.split_once('/') {
         Some((dir, _)) => DIRS.contains(&dir),
-        None => FILES.contains(&name),
+        // Compilers have parts of `stddef.h` and `stdarg.h` in files of their own.
+        None => {
+            FILES.contains(&name) || name.starts_with("__stddef_") || name.starts_with("__stdarg_")
+        }
     }
 }

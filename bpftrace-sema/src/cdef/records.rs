@@ -14,8 +14,7 @@ impl Parser<'_> {
         let mut attributes = self.attributes()?;
         let name_at = self.at;
         let name = self.name();
-        let between = self.attributes()?;
-        attributes.add(between);
+        attributes.add(self.attributes_of_tag(name.is_some())?);
         if !self.take("{") {
             let Some(name) = name else {
                 return self.fail("expected the name of a struct, or '{'");
@@ -23,6 +22,14 @@ impl Parser<'_> {
             return Ok(self.struct_by_name(name, is_union));
         }
         let name = name.unwrap_or_default();
+        let other = (name.clone(), !is_union);
+        let other = self.scope().structs.get(&other).copied();
+        if other.is_some_and(|id| self.defs.defined.contains(&id)) {
+            self.at = name_at;
+            return self.fail(format!(
+                "use of '{name}' with tag type that does not match previous declaration"
+            ));
+        }
         let id = self.new_struct(&name, is_union);
         if !self.defs.defined.insert(id) {
             self.at = name_at;
@@ -139,8 +146,9 @@ impl Parser<'_> {
 
     pub(super) fn enum_specifier(&mut self) -> Parse<CType> {
         let mut attributes = self.attributes()?;
+        let name_at = self.at;
         let name = self.name();
-        attributes.add(self.attributes()?);
+        attributes.add(self.attributes_of_tag(name.is_some())?);
         if !self.take("{") {
             let Some(name) = name else {
                 return self.fail("expected the name of an enum, or '{'");
@@ -148,6 +156,10 @@ impl Parser<'_> {
             return self.enum_by_name(&name);
         }
         let name = name.unwrap_or_default();
+        if self.scope().enums.contains_key(&name) {
+            self.at = name_at;
+            return self.fail(format!("redefinition of '{name}'"));
+        }
         let id = self.imported.table.add_enum(EnumDef {
             name: name.clone(),
             values: Vec::new(),
@@ -159,6 +171,10 @@ impl Parser<'_> {
             let Some(variant) = self.name() else {
                 return self.fail("expected the name of an enumerator");
             };
+            if self.scope().enumerators.contains_key(&variant) {
+                self.at -= 1;
+                return self.fail(format!("redefinition of enumerator '{variant}'"));
+            }
             self.attributes()?;
             if self.take("=") {
                 next = self.constant(",")?;
@@ -233,6 +249,13 @@ impl Parser<'_> {
             if let Ty::Struct(id, _) = base.ty
                 && self.imported.table.struct_def(id).name.is_empty()
             {
+                let names = self.names_in(id);
+                let twice = |name: &&String| out.iter().any(|(m, _)| self.has_member(m, name));
+                if let Some(name) = names.iter().find(twice) {
+                    let message = format!("member of anonymous struct redeclares '{name}'");
+                    self.at -= 1;
+                    return self.fail(message);
+                }
                 let mut base = base;
                 if let Some(align) = specifier.attributes.align {
                     base.align = base.align.max(align);
@@ -246,16 +269,8 @@ impl Parser<'_> {
         }
         loop {
             self.member(base.clone(), specifier.attributes, out)?;
-            // The last one may do without.
+            // The last one may do without, as C compilers have it.
             if self.take(";") || self.at_punct("}") {
-                return Ok(());
-            }
-            // The last member may do without, as C compilers have it.
-            if self.at_punct("}") {
-                return Ok(());
-            }
-            // Compilers take a last member without its semicolon.
-            if self.at_punct("}") {
                 return Ok(());
             }
             if !self.take(",") {
@@ -286,13 +301,17 @@ impl Parser<'_> {
         let mut all = attributes;
         all.add(self.attributes()?);
         let name = name.unwrap_or_default();
+        // A mistake is the name's, which is the last token of a plain declarator.
+        let name_at = (start..self.at)
+            .rev()
+            .find(|at| self.tokens[*at].is_word(&name))
+            .unwrap_or(start);
+        if !name.is_empty() && out.iter().any(|(known, _)| self.has_member(known, &name)) {
+            self.at = name_at;
+            return self.fail(format!("duplicate member '{name}'"));
+        }
         if bits.is_none() && is_incomplete(&ty, &self.imported.table) {
-            // The mistake is the name's, which is the last token of a plain declarator.
-            let end = self.at;
-            self.at = (start..end)
-                .rev()
-                .find(|at| self.tokens[*at].is_word(&name))
-                .unwrap_or(start);
+            self.at = name_at;
             let message = match &ty.ty {
                 Ty::Struct(id, _) => {
                     let def = self.imported.table.struct_def(*id);
@@ -315,6 +334,30 @@ impl Parser<'_> {
         let width = bits.and_then(|bits| u8::try_from(bits).ok());
         out.push((member(name, ty.ty.clone(), width), shape(&ty, bits)));
         Ok(())
+    }
+
+    /// Whether a member has a name, itself or as one without a name that is looked through.
+    fn has_member(&self, member: &Member, name: &str) -> bool {
+        if !member.name.is_empty() {
+            return member.name == name;
+        }
+        match &member.ty {
+            Ty::Struct(id, _) => {
+                let def = self.imported.table.struct_def(*id);
+                def.members.iter().any(|inner| self.has_member(inner, name))
+            }
+            _ => false,
+        }
+    }
+
+    /// The names of a struct's members, with those of members without a name.
+    fn names_in(&self, id: StructId) -> Vec<String> {
+        let members = &self.imported.table.struct_def(id).members;
+        let names = members.iter().map(|member| match &member.ty {
+            Ty::Struct(inner, _) if member.name.is_empty() => self.names_in(*inner),
+            _ => vec![member.name.clone()],
+        });
+        names.flatten().collect()
     }
 
     /// The width of a bit-field.
