@@ -34,7 +34,7 @@ use targets::Found;
 use crate::error::LoadError;
 use crate::ffi::attach_type;
 use crate::host::{BtfEntry, Host};
-use crate::options::{RunOptions, Warnings};
+use crate::options::{RunOptions, Warnings, wrong_color};
 
 /// What binding has to know about this run.
 pub(crate) struct Invocation<'a> {
@@ -205,6 +205,16 @@ pub(crate) fn bind(
     check_requirements(&manifest, invocation, host)?;
     let mut params = params::Params::new(&manifest, invocation.options)?;
     let mut warnings = Vec::new();
+    if let Some(text) = wrong_color(host) {
+        warnings.push(Warning { text, place: None });
+    }
+    if let Some(file) = invocation.options.traceable_functions.as_deref() {
+        host.traceable_functions(Some(file)).map_err(|e| {
+            let why = crate::error::describe_errno(&e);
+            let file = file.display();
+            LoadError::usage(format!("Could not read functions from {file}: {why}"))
+        })?;
+    }
 
     check_typed_params(&manifest, &mut params)?;
     let targets = targets::find(

@@ -128,6 +128,17 @@ pub fn open_sink(options: &OutputOptions, host: &dyn Host) -> Result<Box<dyn Sin
     })
 }
 
+/// What is wrong with `BPFTRACE_COLOR`.
+pub(crate) fn wrong_color(host: &dyn Host) -> Option<String> {
+    let value = host.env("BPFTRACE_COLOR")?;
+    (!matches!(value.as_str(), "auto" | "always" | "never")).then(|| {
+        format!(
+            "Invalid env value! The valid values of `BPFTRACE_COLOR` are [auto|always|never]. The current \
+             value is {value}!"
+        )
+    })
+}
+
 /// Whether messages are coloured: as `BPFTRACE_COLOR` says, by default when standard output and
 /// standard error are terminals.
 #[must_use]

@@ -245,9 +245,16 @@ impl Parser<'_> {
         if self.at("}") {
             return Ok(Step::Trailing(Box::new(expr)));
         }
-        let span = expr.span;
+        let mut span = expr.span;
         let needs_end = !matches!(expr.kind, ExprKind::If(_) | ExprKind::Block(_));
-        if !self.eat(";") && needs_end {
+        if self.eat(";") {
+            // A semicolon right behind it is shown as a part of it.
+            let whole = self.cursor.since(span.start as usize);
+            let is_step = matches!(expr.kind, ExprKind::IncDec { .. });
+            if needs_end && !is_step && whole.end == span.end + 1 {
+                span = whole;
+            }
+        } else if needs_end {
             return self.fail("expected ';'");
         }
         Ok(Step::Stmt(Box::new(Stmt {

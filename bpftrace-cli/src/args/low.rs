@@ -9,9 +9,10 @@ use super::UsageError;
 /// The text of `--help`.
 pub(crate) const USAGE: &str = "\
 USAGE:
-    bpftrace [options] filename
+    bpftrace [options] filename [parameter...]
     bpftrace [options] - <stdin input>
     bpftrace [options] -e 'program'
+    parameters with names (--name=value) go behind --
 
 OPTIONS:
     -e PROGRAM                execute this program
@@ -23,7 +24,7 @@ OPTIONS:
     -B MODE                   output buffering ('line', 'full', 'none')
     -q, --quiet               do not say what was attached
     -v, --verbose             say more
-    -k                        report failed reads and map look-ups
+    -k, --warnings            report failed reads and map look-ups
         --no-warnings         report no warnings at all
         --unsafe              allow unsafe functions and attach points
         --dry-run             load and attach, then end
@@ -173,7 +174,7 @@ impl Low {
                     )));
                 }
             },
-            Taken::Long(name) => match name.as_str() {
+            Taken::Long(name) => match whole_name(name)? {
                 "help" => self.help = true,
                 "version" => self.version = true,
                 "info" => self.info = true,
@@ -212,7 +213,7 @@ impl Low {
                     let mode = text()?;
                     self.set_mode(&mode)?;
                 }
-                "test" | "bench" => self.set_mode(name)?,
+                mode @ ("test" | "bench") => self.set_mode(mode)?,
                 "fmt" => self.set_mode("format")?,
                 other => {
                     return Err(UsageError::with_usage(format!(
@@ -230,6 +231,60 @@ impl Low {
         }
         self.mode = Some(mode.to_owned());
         Ok(())
+    }
+}
+
+/// Long options.
+const LONG: [&str; 31] = [
+    "aot",
+    "bench",
+    "btf",
+    "cmd",
+    "debug",
+    "debuginfo",
+    "dry-run",
+    "dwarf-pid",
+    "emit-elf",
+    "emit-llvm",
+    "explain",
+    "fmt",
+    "help",
+    "include",
+    "info",
+    "list",
+    "mode",
+    "no-feature",
+    "no-warnings",
+    "output",
+    "pid",
+    "probe-filter",
+    "quiet",
+    "test",
+    "traceable-functions",
+    "unsafe",
+    "usdt-file-activation",
+    "verbose",
+    "verify-llvm-ir",
+    "version",
+    "warnings",
+];
+
+/// The long option that a word begins, as GNU `getopt` has it; a word that begins none is given back.
+fn whole_name(word: &str) -> Result<&str, UsageError> {
+    let found: Vec<&str> = LONG
+        .into_iter()
+        .filter(|name| name.starts_with(word))
+        .collect();
+    match found[..] {
+        _ if found.contains(&word) => Ok(word),
+        [] => Ok(word),
+        [one] => Ok(one),
+        _ => {
+            let all: String = found.iter().map(|name| format!(" '--{name}'")).collect();
+            Err(UsageError::with_usage(format!(
+                "option '--{word}' is ambiguous; possibilities:{all}"
+            )))
+        }
     }
 }
 
@@ -294,6 +349,17 @@ mod tests {
     #[test]
     fn the_last_program_counts() {
         assert_eq!(parse(&["-e", "a", "-e", "b"]).program.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn beginnings_of_long_options_are_enough() {
+        assert!(parse(&["--verb", "-e", "a"]).verbose);
+        assert_eq!(parse(&["--debug", "ast"]).debug, ["ast"]);
+        let error = Low::parse(["--no"].iter().map(Into::into)).expect_err("ambiguous");
+        assert_eq!(
+            error.message,
+            "option '--no' is ambiguous; possibilities: '--no-feature' '--no-warnings'"
+        );
     }
 
     #[test]

@@ -69,12 +69,16 @@ impl<'a> Params<'a> {
         self.positional.len() as u64
     }
 
-    /// `$index`, or nothing; what is not given is remembered.
-    pub(super) fn positional(&mut self, index: u32) -> &'a str {
-        let text = (index as usize)
+    fn text(&self, index: u32) -> &'a str {
+        (index as usize)
             .checked_sub(1)
             .and_then(|i| self.positional.get(i))
-            .map_or("", String::as_str);
+            .map_or("", String::as_str)
+    }
+
+    /// `$index`, or nothing; what is not given is remembered.
+    pub(super) fn positional(&mut self, index: u32) -> &'a str {
+        let text = self.text(index);
         if text.is_empty() && !self.missing.contains(&index) {
             self.missing.push(index);
         }
@@ -83,7 +87,11 @@ impl<'a> Params<'a> {
 
     /// `$index` as the script uses it.
     pub(super) fn value(&mut self, index: u32, kind: ParamKind) -> Result<Bound, LoadError> {
-        let text = self.positional(index);
+        // As text, a parameter that is not given is simply empty.
+        let text = match kind {
+            ParamKind::Int => self.positional(index),
+            ParamKind::Str | ParamKind::StrFrom(_) => self.text(index),
+        };
         match kind {
             ParamKind::Str => Ok(Bound::Text(text.to_owned())),
             ParamKind::StrFrom(skip) => {

@@ -61,6 +61,8 @@ pub(super) fn resolve(manifest: &Manifest, host: &dyn Host) -> Result<Settings, 
     boolean(host, "lazy_symbolication", &mut config.lazy_symbolication)?;
     boolean(host, "print_maps_on_exit", &mut config.print_maps_on_exit)?;
     boolean(host, "show_debug_info", &mut config.show_debug_info)?;
+    // Chooses nothing here, but what it is set to is read.
+    boolean(host, "use_blazesym", &mut None)?;
     if let Some(text) = read(host, "str_trunc_trailer") {
         config.str_trunc_trailer = Some(text);
     }

@@ -491,6 +491,36 @@ fn slots_get_facts_about_machine_and_invocation() {
 }
 
 #[test]
+fn what_is_odd_about_the_environment_and_parameters_is_told() {
+    // F041: a parameter that is not given is worth a warning where it is a number, not where it is text.
+    let param = |index, kind| (HostValue::Param { index, kind }, SlotType::U64);
+    let text = (
+        HostValue::Param {
+            index: 2,
+            kind: ParamKind::Str,
+        },
+        SlotType::Str { size: 8 },
+    );
+    let script = slots(&[param(1, ParamKind::Int), text]);
+    let host = FakeHost::new().with_env("BPFTRACE_COLOR", "red");
+    assert_eq!(
+        texts(&bound(script.clone(), &options(), &host).unwrap()),
+        [
+            "Invalid env value! The valid values of `BPFTRACE_COLOR` are [auto|always|never]. The current \
+             value is red!",
+            "Positional parameter $1 is empty or not provided. ",
+        ]
+    );
+    let host = FakeHost::new().with_env("BPFTRACE_USE_BLAZESYM", "perhaps");
+    let error = bound(script, &options(), &host).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("use_blazesym: Invalid bool value")
+    );
+}
+
+#[test]
 fn texts_fit_their_slots() {
     let text = HostValue::Param {
         index: 1,

@@ -98,10 +98,6 @@ impl ScriptMap {
         }
     }
 
-    pub(crate) fn is_scalar(&self) -> bool {
-        self.key.is_none()
-    }
-
     fn kind(&self) -> MapKind {
         match &self.value {
             MapValue::Aggregate(AggKind::Avg { .. } | AggKind::Stats { .. }) => MapKind::Stats,

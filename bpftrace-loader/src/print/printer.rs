@@ -208,8 +208,8 @@ impl Printer {
                     Ok(dump) => {
                         let is_empty =
                             matches!(&dump.body, MapBody::Keyed(entries) if entries.is_empty());
-                        // Sinks say nothing about empty maps, except for scalar `stats` ones.
-                        if !is_empty || (dump.kind == MapKind::Stats && map.is_scalar()) {
+                        // Sinks say nothing about empty maps, except for averages and `stats`.
+                        if !is_empty || dump.kind == MapKind::Stats {
                             sink.map(&dump)?;
                         }
                     }
@@ -302,7 +302,8 @@ impl Printer {
                 };
                 match map.read(maps, &mut self.decoder, args) {
                     Ok(dump) => match &dump.body {
-                        MapBody::Keyed(entries) if entries.is_empty() => {}
+                        MapBody::Keyed(entries)
+                            if entries.is_empty() && dump.kind != MapKind::Stats => {}
                         _ => sink.map(&dump)?,
                     },
                     Err(error) => map_error(map, "read", &error, sink)?,

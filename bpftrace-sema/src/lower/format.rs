@@ -18,13 +18,12 @@ pub(super) fn parse_format(text: &str) -> Result<Vec<FormatPiece>, char> {
     while let Some(at) = rest.find('%') {
         literal.push_str(&rest[..at]);
         rest = &rest[at..];
-        if let Some(behind) = rest.strip_prefix("%%") {
-            literal.push('%');
-            rest = behind;
-            continue;
-        }
         match parse_spec(&rest[1..]) {
-            Some((spec, behind)) => {
+            Some((None, behind)) => {
+                literal.push('%');
+                rest = behind;
+            }
+            Some((Some(spec), behind)) => {
                 if !literal.is_empty() {
                     pieces.push(FormatPiece::Literal(std::mem::take(&mut literal)));
                 }
@@ -56,7 +55,9 @@ fn floating(text: &str) -> Option<char> {
     "eEfFgGaAn".contains(c).then_some(c)
 }
 
-fn parse_spec(text: &str) -> Option<(FormatSpec, &str)> {
+/// What a `%` begins, and what is behind that. A percent sign is no conversion, whatever flags and width it
+/// has.
+fn parse_spec(text: &str) -> Option<(Option<FormatSpec>, &str)> {
     let mut spec = FormatSpec {
         left: false,
         plus: false,
@@ -122,10 +123,10 @@ fn parse_spec(text: &str) -> Option<(FormatSpec, &str)> {
     ] {
         if let Some(behind) = rest.strip_prefix(name) {
             spec.conversion = conversion;
-            return Some((spec, behind));
+            return Some((Some(spec), behind));
         }
     }
-    None
+    Some((None, rest.strip_prefix('%')?))
 }
 
 /// Digits, or a `*` that is ignored. Wider than anything anybody prints: not a number.
@@ -344,6 +345,10 @@ mod tests {
         assert_eq!(
             parse_format("%%d %k").expect("text"),
             [FormatPiece::Literal("%d %k".to_owned())]
+        );
+        assert_eq!(
+            parse_format("%5%|%-l%|%%%").expect("text"),
+            [FormatPiece::Literal("%|%|%%".to_owned())]
         );
         assert_eq!(parse_format("%5.2f"), Err('f'));
         assert_eq!(parse_format("%99999999999d").map(|p| p.len()), Ok(1));

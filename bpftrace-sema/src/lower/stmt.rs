@@ -127,7 +127,7 @@ impl Lowerer<'_, '_> {
                     _ => false,
                 };
                 if !exempt && !val.is_void() {
-                    self.warn(codes::DISCARDED, expr.span, "Return value discarded.");
+                    self.warn(codes::DISCARDED, span, "Return value discarded.");
                 }
                 flatten(val.expr, out);
             }

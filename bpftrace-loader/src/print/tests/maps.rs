@@ -231,6 +231,11 @@ fn scalars_and_empty_maps() {
         ),
         (aggregate("@s", None, AggKind::Hist { bits: 0 }), "", ""),
         (aggregate("@s", Some(int(8, true)), AggKind::Count), "", ""),
+        (
+            aggregate("@s", Some(int(8, true)), AggKind::Avg { signed: true }),
+            "",
+            "{\"type\": \"stats\", \"data\": {\"@s\": {}}}\n",
+        ),
     ] {
         assert_eq!(text(map.clone(), &none, 0, 0), shown, "{map:?}");
         assert_eq!(json(|sink| say(map, &none, 0, 0, sink)), shown_json);
@@ -243,7 +248,7 @@ fn scalars_and_empty_maps() {
     let keyed = aggregate("@k", Some(int(8, true)), AggKind::Stats { signed: true });
     assert_eq!(
         json(|sink| at_exit(vec![stats(), keyed], &[none.clone(), none.clone()], sink)),
-        "{\"type\": \"stats\", \"data\": {\"@s\": {}}}\n"
+        "{\"type\": \"stats\", \"data\": {\"@k\": {}}}\n{\"type\": \"stats\", \"data\": {\"@s\": {}}}\n"
     );
 }
 
