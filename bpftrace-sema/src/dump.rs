@@ -557,9 +557,9 @@ impl<'a> Dumper<'a> {
             }
             Call::MapLen(map) => format!("len {}", self.map(*map)),
             Call::StackLen(a) => with("len", &[a]),
-            Call::PercpuKaddr(name, cpu) => match cpu {
-                Some(cpu) => format!("percpu_kaddr({name}, {})", self.expr(cpu)),
-                None => format!("percpu_kaddr({name})"),
+            Call::PercpuKaddr(symbol, cpu) => match cpu {
+                Some(cpu) => with("percpu_kaddr", &[symbol, cpu]),
+                None => with("percpu_kaddr", &[symbol]),
             },
             Call::SkbOutput {
                 path,

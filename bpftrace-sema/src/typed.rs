@@ -797,8 +797,8 @@ pub enum Call {
     },
     /// `len(stack)`.
     StackLen(Box<Expr>),
-    /// `percpu_kaddr(symbol, cpu)`; the slot-less symbol is a `.ksyms` extern.
-    PercpuKaddr(String, Option<Box<Expr>>),
+    /// `percpu_kaddr(symbol, cpu)`: the symbol's slot, and the CPU unless it is the program's own.
+    PercpuKaddr(Box<Expr>, Option<Box<Expr>>),
     /// `socket_cookie(sk)`.
     SocketCookie(Box<Expr>),
     /// `skboutput(path, skb, len, skip)`: `int32`, 0 or a negative errno.

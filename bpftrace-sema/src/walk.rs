@@ -143,7 +143,8 @@ fn call_children<'a>(call: &'a Call, out: &mut Vec<Node<'a>>) {
         | Call::TaskRelease(a)
         | Call::Signal { signal: a, .. } => vec![a],
         Call::Ntop(a, b) => a.iter().chain([b]).map(|e| &**e).collect(),
-        Call::Delete(_, key) | Call::PercpuKaddr(_, key) => key.iter().map(|e| &**e).collect(),
+        Call::Delete(_, key) => key.iter().map(|e| &**e).collect(),
+        Call::PercpuKaddr(a, cpu) => [a].into_iter().chain(cpu).map(|e| &**e).collect(),
         Call::MapLen(_) => Vec::new(),
         Call::SkbOutput { skb, len, .. } => vec![skb, len],
         Call::StatsOf { key, .. } => key.iter().map(|key| &**key).collect(),

@@ -245,8 +245,8 @@ impl FnCx<'_, '_> {
     }
 
     /// The address of a per-CPU variable: its place in the area of each CPU, and where that area is.
-    fn percpu_kaddr(&mut self, symbol: &str, cpu: Option<&Expr>) -> R<Value> {
-        let variable = self.host_value(&HostValue::KernelSymbol(symbol.to_owned()))?;
+    fn percpu_kaddr(&mut self, symbol: &Expr, cpu: Option<&Expr>) -> R<Value> {
+        let variable = self.scalar(symbol)?;
         let offsets = self.host_value(&HostValue::KernelSymbol("__per_cpu_offset".to_owned()))?;
         let cpu = match cpu {
             Some(cpu) => {

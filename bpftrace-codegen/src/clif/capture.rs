@@ -330,7 +330,7 @@ pub(super) fn call_args(call: &Call) -> Vec<&Expr> {
         Call::MapLen(_) => Vec::new(),
         Call::SkbOutput { skb, len, .. } => vec![skb, len],
         Call::StatsOf { key, .. } => key.iter().map(|key| &**key).collect(),
-        Call::PercpuKaddr(_, cpu) => cpu.as_deref().into_iter().collect(),
+        Call::PercpuKaddr(a, cpu) => [a].into_iter().chain(cpu).map(|e| &**e).collect(),
         Call::WriteUser(a, b, c) => vec![a, b, c],
     }
 }

@@ -672,7 +672,10 @@ impl Lowerer<'_, '_> {
         let Some(name) = name else {
             return Val::unknown(span);
         };
-        call_val(span, Ty::Int(IntTy::U64), Call::PercpuKaddr(name, cpu)).with_space(Mem::Kernel)
+        let u64 = Ty::Int(IntTy::U64);
+        let symbol = self.slot(HostValue::KernelSymbol(name), u64.clone(), span);
+        let call = Call::PercpuKaddr(Box::new(symbol.expr), cpu);
+        call_val(span, u64, call).with_space(Mem::Kernel)
     }
 
     /// `skboutput(path, skb, length, offset)`.

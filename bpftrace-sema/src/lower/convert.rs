@@ -56,6 +56,7 @@ impl Lowerer<'_, '_> {
         if let Ty::Int(from) = *val.ty()
             && val.range.is_none()
             && val.as_literal().is_none()
+            && val.agg.is_none()
             && loses(from, int)
         {
             self.warn_implicit_cast(&val, &Ty::Int(int));
