@@ -41,6 +41,14 @@ impl Parser<'_> {
                 }
             }
         }
+        // The last statement of a body is shown as its value would be.
+        if !may_have_value
+            && value.is_none()
+            && let Some(last) = stmts.last_mut()
+            && let StmtKind::Expr(expr) = &last.kind
+        {
+            last.span = expr.span;
+        }
         if !may_have_value && let Some(expr) = value.take() {
             let mut expr = *expr;
             drop_value(&mut expr);
@@ -248,11 +256,10 @@ impl Parser<'_> {
         let mut span = expr.span;
         let needs_end = !matches!(expr.kind, ExprKind::If(_) | ExprKind::Block(_));
         if self.eat(";") {
-            // A semicolon right behind it is shown as a part of it.
-            let whole = self.cursor.since(span.start as usize);
-            let is_step = matches!(expr.kind, ExprKind::IncDec { .. });
-            if needs_end && !is_step && whole.end == span.end + 1 {
-                span = whole;
+            // Shown with its semicolon, unless it might have been an assignment.
+            let (start, end) = (expr.span.start as usize, expr.span.end as usize);
+            if needs_end && !self.cursor.slice(start, end).starts_with(['$', '@']) {
+                span = self.cursor.since(start);
             }
         } else if needs_end {
             return self.fail("expected ';'");
