@@ -205,7 +205,11 @@ fn sizes<'a>(
     subjects: &'a [Subject],
     path: impl Fn(&'a Subject) -> Option<&'a String>,
 ) -> Vec<Option<u64>> {
-    let size = |path: &String| fs::metadata(path).ok().map(|metadata| metadata.len());
+    let size = |path: &String| {
+        let file = fs::read(path).ok()?;
+        // A script that runs something else says nothing of its size.
+        (!file.starts_with(b"#!")).then_some(file.len() as u64)
+    };
     subjects
         .iter()
         .map(|subject| path(subject).and_then(size))
