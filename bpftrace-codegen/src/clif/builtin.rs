@@ -10,6 +10,7 @@ use super::func::{FnCx, constant};
 use super::helper::{F_USER_BUILD_ID, F_USER_STACK, Helper};
 use super::memory::{Access, Addr, Fill};
 use super::module::SpecialMap;
+use super::once::NAME_SIZE;
 use super::place::scalar_type;
 use crate::symbols::Symbol;
 
@@ -86,6 +87,10 @@ impl FnCx<'_, '_> {
         fill: Fill,
     ) -> R<()> {
         match (builtin, ty) {
+            (Builtin::Comm, Ty::Str(NAME_SIZE)) => {
+                self.name_to(dst);
+                Ok(())
+            }
             (Builtin::Comm, Ty::Str(size)) => {
                 let (to, count) = (self.addr_value(dst), self.i64(i64::from(*size)));
                 self.call(Helper::GetCurrentComm, &[to, count]);

@@ -1,12 +1,13 @@
 //! Expressions: scalars as values, everything else as places in memory.
 
-use bpftrace_sema::{Call, Expr, ExprKind, LocalIdx, LogicalOp, SlotIdx, StepTarget, Ty};
+use bpftrace_sema::{Builtin, Call, Expr, ExprKind, LocalIdx, LogicalOp, SlotIdx, StepTarget, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Value, types};
 
 use super::R;
 use super::func::FnCx;
 use super::memory::{Access, Addr, Fill};
+use super::once::NAME_SIZE;
 use super::place::{EntryValue, is_by_address, scalar_type};
 use crate::meta_out::stored_size;
 use crate::object::{CoreKind, CoreReloc};
@@ -224,6 +225,10 @@ impl FnCx<'_, '_> {
                 EntryValue::Memory(addr) => Ok((addr, Fill::Exact)),
                 EntryValue::Number(_) => self.internal("a number as a value in memory"),
             },
+            ExprKind::Builtin(Builtin::Comm) if expr.ty == Ty::Str(NAME_SIZE) => {
+                let room = self.temp(NAME_SIZE);
+                Ok((self.name_at(room), Fill::Exact))
+            }
             ExprKind::Cast(bpftrace_sema::CastKind::Reinterpret, inner)
                 if scalar_type(&inner.ty).is_none() =>
             {

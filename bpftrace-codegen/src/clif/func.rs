@@ -68,6 +68,8 @@ pub(super) struct FnCx<'a, 'p> {
     sent: Option<u64>,
     /// What [`once::PIDS`] is made of, once that is called.
     pub(super) pids: Option<once::Pids>,
+    /// The helper behind [`once::NAME`], once that is called.
+    pub(super) read_name: Option<FuncRef>,
 }
 
 /// Where `break` and `continue` lead.
@@ -148,16 +150,22 @@ pub(super) fn build<'p>(
         span: spec.span,
         sent: Some(0),
         pids: None,
+        read_name: None,
     };
     cx.set_span(spec.span);
     lower(&mut cx)?;
     cx.finish()?;
-    let pids = cx.pids;
+    let stand_ins = once::StandIns {
+        pids: cx.pids,
+        read_name: cx.read_name,
+        arena: std::mem::take(&mut cx.arena),
+        budget: cx.m.stack_budget,
+    };
     let sent = match cx.sent {
         Some(1..) if spec.role == Role::Callback || has_loop(cx.b.func) => None,
         sent => sent,
     };
-    once::finish(&mut func, pids.as_ref());
+    once::finish(&mut func, stand_ins);
     let role = match spec.role {
         Role::Main => FunctionRole::Probe {
             index: p.probe_index,

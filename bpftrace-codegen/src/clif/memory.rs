@@ -118,7 +118,7 @@ impl Addr {
 }
 
 /// Splits `size` bytes at an address of the given alignment into loads and stores.
-fn pieces(size: u64, align: u32) -> Vec<(u64, Type)> {
+pub(super) fn pieces(size: u64, align: u32) -> Vec<(u64, Type)> {
     let mut pieces = Vec::new();
     let mut at = 0;
     while at < size {
