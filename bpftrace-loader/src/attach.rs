@@ -8,12 +8,15 @@ mod uprobe;
 use bpftrace_meta::{MissingProbes, ProbeId};
 
 use crate::bind::{
-    Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, not_traceable, unable_to_attach,
+    Attachment, Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, not_traceable,
+    unable_to_attach,
 };
 use crate::error::{LoadError, describe_errno};
 use crate::ffi::{Link, Program};
 use crate::host::Host;
 use crate::load::Loaded;
+use crate::print::Sink;
+use crate::run;
 
 /// A script that is attached. Dropping it detaches everything, newest first.
 pub(crate) struct Attached {
@@ -91,12 +94,13 @@ pub(crate) fn runs_here(place: &Place) -> bool {
 }
 
 /// Attaches everything. What cannot be attached is an error, a warning or nothing, as
-/// `missing_probes` says.
+/// `missing_probes` says. `-v` tells what is being attached.
 pub(crate) fn attach(
     loaded: &Loaded,
     invocation: &Invocation<'_>,
     host: &dyn Host,
     warnings: &mut Vec<Warning>,
+    sink: &mut dyn Sink,
 ) -> Result<Attached, LoadError> {
     let bound = &loaded.bound;
     let first = |index: usize| {
@@ -126,15 +130,20 @@ pub(crate) fn attach(
             .iter()
             .map(|number| (*number, &bound.targets[*number as usize]))
             .collect();
+        if invocation.options.verbose {
+            for line in announcement(bound, attachment) {
+                run::say(invocation.options, sink, &line)?;
+            }
+        }
         match attach_one(&attaching, attachment.multi, &targets) {
             Ok(links) => {
-                attached.n_targets += n_probes(bound, &attachment.targets);
+                attached.n_targets += probes(bound, &attachment.targets).count() as u64;
                 attached.links.push(Attachments { index, links });
             }
             Err(error) => {
                 let failure = Failure {
                     target: first(index),
-                    n_targets: targets.len(),
+                    name: &attachment.name,
                     error,
                 };
                 attached.any_refused |= !failure.is_missing();
@@ -156,23 +165,58 @@ pub(crate) fn attach(
     Ok(attached)
 }
 
-/// How many probes the targets are: the places of one USDT probe, which are neighbours, count once.
-fn n_probes(bound: &Bound, numbers: &[u64]) -> u64 {
-    let counts = |number: &&u64| {
-        let number = **number as usize;
+/// The targets that count as probes: of the places of one USDT probe, which are neighbours, the first.
+fn probes<'b>(bound: &'b Bound, numbers: &'b [u64]) -> impl Iterator<Item = &'b Target> {
+    numbers.iter().filter_map(|number| {
+        let number = *number as usize;
         let target = &bound.targets[number];
         let before = number.checked_sub(1).map(|before| &bound.targets[before]);
-        !matches!(&target.place, Place::Uprobe { usdt: Some(_), .. })
-            || !before.is_some_and(|b| b.name == target.name && b.probe == target.probe)
-    };
-    numbers.iter().filter(counts).count() as u64
+        let counts = !is_usdt(&target.place)
+            || !before.is_some_and(|b| b.name == target.name && b.probe == target.probe);
+        counts.then_some(target)
+    })
+}
+
+fn is_usdt(place: &Place) -> bool {
+    matches!(place, Place::Uprobe { usdt: Some(_), .. })
+}
+
+/// What `-v` says of an attachment before it is made.
+fn announcement(bound: &Bound, attachment: &Attachment) -> Vec<String> {
+    let trying = |name: &str| format!("Trying to attach probe: {name}");
+    let first = &bound.targets[attachment.targets[0] as usize];
+    if is_usdt(&first.place) {
+        let probes = probes(bound, &attachment.targets);
+        return probes.map(|target| trying(&target.name)).collect();
+    }
+    let mut lines = vec![trying(&attachment.name)];
+    if attachment.multi {
+        lines.push(format!(
+            "Attaching to {} functions",
+            attachment.targets.len()
+        ));
+        lines.extend(attachment.targets.iter().map(|number| {
+            let target = &bound.targets[*number as usize];
+            match &target.place {
+                Place::Kprobe { function, .. } => format!(" {function}"),
+                Place::Uprobe { path, offset, .. } => match target.name.split_once(':') {
+                    Some((_, place)) => place.to_owned(),
+                    // The script has another name for it.
+                    None => format!("{}+{offset:#x}", path.display()),
+                },
+                _ => target.name.clone(),
+            }
+        }));
+    }
+    lines
 }
 
 /// An attachment that failed.
 struct Failure<'a> {
     /// Its first target.
     target: &'a Target,
-    n_targets: usize,
+    /// What it is for.
+    name: &'a str,
     error: AttachError,
 }
 
@@ -193,11 +237,8 @@ impl Failure<'_> {
             return Ok(());
         }
         let probe = &bound.manifest.probes[self.target.probe.0 as usize];
-        let name = match self.n_targets {
-            1 => self.target.name.clone(),
-            n => format!("{} and {} more", self.target.name, n - 1),
-        };
-        let unable = || unable_to_attach(&name).at(probe.place, &bound.manifest.source);
+        let name = self.name;
+        let unable = || unable_to_attach(name).at(probe.place, &bound.manifest.source);
         let refused = |reason: String| unable().note(format!("Reason: {reason}"));
         let error = match &self.error {
             AttachError::Missing { text, function } => {

@@ -140,6 +140,8 @@ pub(crate) struct Attachment {
     pub(crate) multi: bool,
     /// Whether the link carries the target numbers.
     pub(crate) cookies: bool,
+    /// The attach point that it is for, with what it is in: of one target its name.
+    pub(crate) name: String,
 }
 
 /// Something to tell the user before the script runs.
@@ -416,7 +418,9 @@ fn plan(
             _ => PathBuf::new(),
         };
         if let Some((open_group, open_path)) = &open
-            && Some(*open_group) == *group
+            && group
+                .as_ref()
+                .is_some_and(|group| group.number == *open_group)
             && *open_path == path
             && let Some(last) = attachments.last_mut()
         {
@@ -490,15 +494,37 @@ fn plan(
                 programs.push(plan);
                 programs.len() - 1
             });
-        open = multi.then(|| (group.unwrap_or_default(), path));
+        let name = match group {
+            Some(group) if multi && probe.name.is_none() => group_name(target, &group.text),
+            _ => target.name.clone(),
+        };
+        open = multi.then(|| (group.as_ref().map_or(0, |group| group.number), path));
         attachments.push(Attachment {
             program,
             targets: vec![number],
             multi,
             cookies,
+            name,
         });
     }
     Ok((programs, attachments))
+}
+
+/// The attach point of targets that share a link, of which this is one.
+fn group_name(target: &Target, text: &str) -> String {
+    match &target.place {
+        // Each has a name of its own.
+        Place::Uprobe { usdt: Some(_), .. } => target.name.clone(),
+        Place::Uprobe { ret, path, .. } => {
+            let provider = if *ret { "uretprobe" } else { "uprobe" };
+            format!("{provider}:{}:{text}", path.display())
+        }
+        Place::Kprobe { ret, .. } => {
+            let provider = if *ret { "kretprobe" } else { "kprobe" };
+            format!("{provider}:{text}")
+        }
+        _ => target.name.clone(),
+    }
 }
 
 fn check_limits(settings: &Settings, attachments: &[Attachment]) -> Result<(), LoadError> {

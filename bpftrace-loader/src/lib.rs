@@ -68,11 +68,7 @@ pub fn start(
         return Err(LoadError::usage(message));
     }
     if let Err(e) = ffi::unlimit_memlock() {
-        let text = format!(
-            "Could not set RLIMIT_MEMLOCK: {}",
-            error::describe_errno(&e)
-        );
-        tracing::debug!("{text}");
+        limit_stays("RLIMIT_MEMLOCK", &e, &options, sink)?;
     }
     let mut traced = cmd::Traced::find(&options, host)?;
     if bind::unwinds(&artifact.manifest) {
@@ -110,8 +106,19 @@ pub fn start(
     // A program, an event and a link for each target, the maps, and what else is open.
     let wanted = bound.targets.len() * 3 + bound.manifest.maps.len() + 64;
     if let Err(e) = ffi::raise_nofile_limit(wanted as u64) {
-        tracing::debug!("could not raise RLIMIT_NOFILE: {e}");
+        limit_stays("RLIMIT_NOFILE", &e, &options, sink)?;
     }
     let loaded = load::load(bound, &options, host)?;
     run::run(loaded, &invocation, &mut traced, host, sink)
+}
+
+/// Says for `-v` that a limit is as low as it was: only what comes after it may fail, or not.
+fn limit_stays(
+    limit: &str,
+    error: &std::io::Error,
+    options: &RunOptions,
+    sink: &mut dyn Sink,
+) -> Result<(), LoadError> {
+    let text = format!("Could not set {limit}: {}", error::describe_errno(error));
+    run::say(options, sink, &text)
 }

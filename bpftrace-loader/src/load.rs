@@ -559,7 +559,7 @@ fn explain(
             "WARNING: Kernel log seems to be trimmed. This may be due to buffer not being big enough, \
              try increasing the BPFTRACE_LOG_SIZE environment variable beyond the current value of {} \
              bytes. Or, add the configuration `config = {{ log_size = N; }}` to the script.",
-            bound.settings.log_size()
+            bound.settings.wanted_log_size()
         );
     } else if log_trimmed {
         error = error.hint(format!(

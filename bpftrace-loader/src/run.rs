@@ -121,6 +121,7 @@ struct Events<'a> {
     maps: Maps<'a>,
     printer: Printer,
     sink: &'a mut dyn Sink,
+    options: &'a RunOptions,
     lost: Lost<'a>,
 }
 
@@ -358,8 +359,17 @@ impl Events<'_> {
     }
 }
 
-/// Runs the programs of all targets of one kind.
-fn run_programs(loaded: &Loaded, wanted: &Place) -> Result<u64, LoadError> {
+/// Runs the programs of all targets of one kind, which `-v` calls attaching them.
+fn run_programs(
+    loaded: &Loaded,
+    wanted: &Place,
+    events: &mut Events<'_>,
+) -> Result<u64, LoadError> {
+    let kind = match wanted {
+        Place::Begin => "begin",
+        Place::End => "end",
+        _ => "self:signal",
+    };
     let mut n = 0;
     for attachment in &loaded.bound.attachments {
         let target = &loaded.bound.targets[attachment.targets[0] as usize];
@@ -369,9 +379,22 @@ fn run_programs(loaded: &Loaded, wanted: &Place) -> Result<u64, LoadError> {
         loaded.programs[attachment.program]
             .run()
             .map_err(|e| LoadError::io(format!("Failed to run {}", target.name), &e))?;
+        say(
+            events.options,
+            events.sink,
+            &format!("Attaching '{kind}' probe"),
+        )?;
         n += 1;
     }
     Ok(n)
+}
+
+/// Says what is only said with `-v`.
+pub(crate) fn say(options: &RunOptions, sink: &mut dyn Sink, text: &str) -> Result<(), LoadError> {
+    match options.verbose {
+        true => written(sink.detail(text)).map(drop),
+        false => Ok(()),
+    }
 }
 
 fn find_map(manifest: &Manifest, wanted: impl Fn(&MapRole) -> bool) -> Option<usize> {
@@ -457,6 +480,7 @@ pub(crate) fn run(
         },
         printer,
         sink,
+        options,
         lost: Lost {
             map: map(|role| matches!(role, MapRole::LostEvents)),
             forgotten: 0,
@@ -464,7 +488,7 @@ pub(crate) fn run(
         },
     };
 
-    let n_begin = run_programs(loaded, &Place::Begin)?;
+    let n_begin = run_programs(loaded, &Place::Begin, &mut events)?;
     let count = |place: &Place| {
         let targets = loaded.bound.targets.iter();
         targets.filter(|target| target.place == *place).count() as u64
@@ -476,7 +500,7 @@ pub(crate) fn run(
         others.attach();
     }
     let mut warnings = Vec::new();
-    let attached = attach::attach(loaded, invocation, host, &mut warnings);
+    let attached = attach::attach(loaded, invocation, host, &mut warnings, events.sink);
     for warning in &warnings {
         warn(warning, manifest, events.sink)?;
     }
@@ -504,7 +528,7 @@ pub(crate) fn run(
         drop(attached);
         events.drain(&mut |_| {})?;
         let code = modes::run(loaded, options.mode, &mut events)?;
-        run_programs(loaded, &Place::End)?;
+        run_programs(loaded, &Place::End, &mut events)?;
         events.drain(&mut |_| {})?;
         written(events.sink.end_of_run())?;
         written(events.sink.flush())?;
@@ -613,7 +637,7 @@ fn wait(
         if ready.contains(&SIGNAL) {
             while let Some(signal) = signals.take() {
                 if signal == libc::SIGUSR1 {
-                    run_programs(loaded, &Place::Signal)?;
+                    run_programs(loaded, &Place::Signal, events)?;
                 } else {
                     return Ok(End::Signal);
                 }
@@ -668,7 +692,7 @@ fn finish(
         }
         End::Done => {}
     }
-    run_programs(loaded, &Place::End)?;
+    run_programs(loaded, &Place::End, events)?;
     match events.drain(&mut |_| {})? {
         Some(End::Asked(asked)) => code = asked,
         Some(End::OutputClosed) => return Ok(Exit { code: 0 }),

@@ -22,6 +22,7 @@ mod map;
 mod perf_event;
 mod probe;
 mod provider;
+mod registers;
 mod require;
 mod script;
 mod slot;
@@ -45,6 +46,7 @@ pub use probe::{
     UprobePlace, UserBuild, UserLayout,
 };
 pub use provider::ProviderKind;
+pub use registers::ARGUMENT_REGISTERS;
 pub use require::{Feature, Requirement};
 pub use script::{
     CompileOptionsMeta, ImportMeta, Manifest, NamedParam, ParamKind, ParamValue, PatchSite,

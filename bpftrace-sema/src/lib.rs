@@ -47,8 +47,8 @@ pub use texts::{
     ObjectFile, TextSource,
 };
 pub use ty::{
-    ARGUMENT_REGISTERS, AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef,
-    StructId, Ty, TypeTable,
+    AggTy, EnumDef, EnumTyId, IntTy, Mem, Member, Origin, StackTy, StructDef, StructId, Ty,
+    TypeTable,
 };
 pub use typed::*;
 pub use typeinfo::{

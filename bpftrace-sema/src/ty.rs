@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bpftrace_meta::{AggKind, StackMode};
+use bpftrace_meta::{ARGUMENT_REGISTERS, AggKind, StackMode};
 
 /// Index of a struct or union in a [`TypeTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -184,9 +184,6 @@ pub struct StructDef {
     pub complete: bool,
 }
 
-/// Words of 64 bits that arguments are passed in registers in ([`Origin::Registers`]).
-pub const ARGUMENT_REGISTERS: u64 = 6;
-
 impl StructDef {
     /// What kind of memory the value of a member is in, where it has an address, if the struct itself is in
     /// `mem`.
@@ -194,7 +191,7 @@ impl StructDef {
     pub fn member_memory(&self, member: &Member, mem: Mem) -> Mem {
         match self.origin {
             Origin::Registers if mem != Mem::Ctx => mem,
-            Origin::Registers if member.bit_offset < 64 * ARGUMENT_REGISTERS => Mem::Bpf,
+            Origin::Registers if member.bit_offset < 64 * ARGUMENT_REGISTERS as u64 => Mem::Bpf,
             Origin::Registers => Mem::User,
             _ => mem,
         }

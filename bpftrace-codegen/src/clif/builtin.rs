@@ -1,6 +1,8 @@
 //! Builtin variables.
 
-use bpftrace_meta::{Feature, HostValue, ProbeTarget, ProgramKind, ProviderKind};
+use bpftrace_meta::{
+    ARGUMENT_REGISTERS, Feature, HostValue, ProbeTarget, ProgramKind, ProviderKind,
+};
 use bpftrace_sema::{Builtin, Clock, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -21,7 +23,7 @@ pub(super) mod pt_regs {
     pub(super) const CS: i32 = 136;
     pub(in super::super) const SP: i32 = 152;
     /// `di si dx cx r8 r9`.
-    pub(in super::super) const ARGS: [i32; 6] = [112, 104, 96, 88, 72, 64];
+    pub(in super::super) const ARGS: [i32; super::ARGUMENT_REGISTERS] = [112, 104, 96, 88, 72, 64];
 }
 
 /// Which half of `bpf_get_current_pid_tgid`.

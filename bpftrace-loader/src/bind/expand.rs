@@ -21,6 +21,8 @@ pub(super) struct Expanded {
     pub(super) refused: Vec<(String, LoadError)>,
     /// Whether one link can serve them all.
     pub(super) shareable: bool,
+    /// What the attach point has behind the provider and, where there is one, the file.
+    pub(super) text: String,
     /// Whether it is a pattern, which need not match anything where there are others.
     pub(super) pattern: bool,
     /// What to say when there are none.
@@ -33,6 +35,7 @@ impl Expanded {
             places: vec![(name, place)],
             refused: Vec::new(),
             shareable: false,
+            text: String::new(),
             pattern: false,
             missing: String::new(),
         }
@@ -43,6 +46,7 @@ impl Expanded {
             places,
             refused: Vec::new(),
             shareable: false,
+            text: text.to_owned(),
             pattern: text.contains('*'),
             missing: format!("No matches for {provider} {text}."),
         }

@@ -33,6 +33,11 @@ impl Settings {
         self.0.log_size.unwrap_or(LOG_SIZE).clamp(128, 1 << 30) as u32
     }
 
+    /// The size of the log that was asked for, as messages give it.
+    pub(crate) fn wanted_log_size(&self) -> u64 {
+        self.0.log_size.unwrap_or(LOG_SIZE)
+    }
+
     /// Whether the size of the log was asked for: then the log is wanted from the start, by those who
     /// want to read it (`-v`).
     pub(crate) fn wants_log(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The targets of all attach points of a script.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bpftrace_meta::{
     Manifest, MissingProbes, ProbeId, ProbeMeta, ProbeTarget, ProviderKind, SourceRange,
@@ -37,8 +38,16 @@ pub(crate) fn unable_to_attach(name: &str) -> LoadError {
 /// share a link.
 pub(super) struct Found {
     pub(super) target: Target,
-    /// Attach points with the same number may share a link.
-    pub(super) group: Option<usize>,
+    pub(super) group: Option<Group>,
+}
+
+/// Targets that may share a link.
+#[derive(Clone)]
+pub(super) struct Group {
+    /// The same for all of them.
+    pub(super) number: usize,
+    /// What their attach point has behind the provider and, where there is one, the file.
+    pub(super) text: Rc<str>,
 }
 
 /// Whether a probe takes part in this mode.
@@ -277,6 +286,10 @@ impl Finder<'_, '_> {
         } else if is_missing && needed && !expanded.pattern {
             self.missing(probe.place, &expanded.missing);
         }
+        let group = expanded.shareable.then(|| Group {
+            number: self.group,
+            text: expanded.text.into(),
+        });
         for (name, place) in expanded.places {
             let name = probe.name.clone().unwrap_or(name);
             let always = matches!(place, Place::Begin | Place::End | Place::Signal);
@@ -289,7 +302,7 @@ impl Finder<'_, '_> {
                     name,
                     place,
                 },
-                group: expanded.shareable.then_some(self.group),
+                group: group.clone(),
             });
         }
         n_places

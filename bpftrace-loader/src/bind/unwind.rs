@@ -112,10 +112,7 @@ pub(super) fn tables(
                 Some(known) => Rc::clone(known),
                 None => {
                     // The frames of a file that cannot be read are where unwinding ends.
-                    let bytes = read_mapped(pid, mapping, host).unwrap_or_else(|e| {
-                        tracing::debug!("no unwinding of {}: {e}", mapping.path.display());
-                        Vec::new()
-                    });
+                    let bytes = read_mapped(pid, mapping, host).unwrap_or_default();
                     let file = Rc::new(read_file(&bytes, &mut tables.rules));
                     files.insert(mapping.path.clone(), Rc::clone(&file));
                     file

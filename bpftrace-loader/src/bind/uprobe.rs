@@ -117,6 +117,13 @@ pub(super) fn uprobes(
         }
     }
     let shareable = many && has_feature(Feature::UprobeMulti, invocation, host);
+    let written = match place {
+        UprobePlace::Function {
+            language: Some(language),
+            ..
+        } => format!("{language}:{function}"),
+        _ => function.clone(),
+    };
     let text = match path {
         Some(path) if function.starts_with('@') => format!("{path}{function}"),
         Some(path) => format!("{path}:{function}"),
@@ -127,6 +134,7 @@ pub(super) fn uprobes(
     };
     Ok(Expanded {
         shareable,
+        text: written,
         refused,
         ..Expanded::many(places, provider, &text)
     })

@@ -256,10 +256,8 @@ fn lookup_if(
                 Symbolized::Sym(_) | Symbolized::Unknown(_) => None,
             })
             .collect(),
-        Err(error) => {
-            tracing::debug!("no symbols from {source:?}: {error:#}");
-            vec![None; n_addresses]
-        }
+        // Addresses without a name are shown as numbers.
+        Err(_) => vec![None; n_addresses],
     }
 }
 

@@ -3,18 +3,16 @@
 use std::rc::Rc;
 
 use bpftrace_ast::source::Span;
+use bpftrace_meta::ARGUMENT_REGISTERS;
 
 use super::{Lowerer, Val};
 use crate::import::param_tag;
 use crate::pass::units::ArgsOf;
 use crate::typeinfo::{FormatField, FunctionInfo, RawType, TypeRef};
-use crate::{
-    ARGUMENT_REGISTERS, Builtin, ExprKind, IntTy, Mem, Member, Origin, StructDef, StructId, Ty,
-    codes,
-};
+use crate::{Builtin, ExprKind, IntTy, Mem, Member, Origin, StructDef, StructId, Ty, codes};
 
-/// Functions with more parameters than go into registers have some on the stack.
-const MAX_PARAMS: usize = 6;
+/// Words of arguments that are passed in registers; the others are on the stack.
+const IN_REGISTERS: u64 = ARGUMENT_REGISTERS as u64;
 
 impl Lowerer<'_, '_> {
     /// `args`.
@@ -260,7 +258,7 @@ impl Lowerer<'_, '_> {
         with_retval: bool,
         raw: bool,
     ) -> Result<StructId, String> {
-        if info.params.len() > MAX_PARAMS && !raw {
+        if info.params.len() > ARGUMENT_REGISTERS && !raw {
             return Err("functions with more than 6 parameters are not supported.".to_owned());
         }
         let mut members = Vec::with_capacity(info.params.len() + 1);
@@ -344,8 +342,8 @@ impl Lowerer<'_, '_> {
                 }
                 _ => false,
             };
-            let word = if in_memory || n_registers + n_words > ARGUMENT_REGISTERS {
-                let word = ARGUMENT_REGISTERS + n_stacked;
+            let word = if in_memory || n_registers + n_words > IN_REGISTERS {
+                let word = IN_REGISTERS + n_stacked;
                 n_stacked += n_words;
                 word
             } else {
@@ -358,7 +356,7 @@ impl Lowerer<'_, '_> {
         self.s.imported.table.add_struct(StructDef {
             name: format!("uprobe_{function}_args"),
             is_union: false,
-            size: 8 * (ARGUMENT_REGISTERS + n_stacked),
+            size: 8 * (IN_REGISTERS + n_stacked),
             origin: Origin::Registers,
             members,
             complete: true,

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use bpftrace_ast::attach::ProviderKind;
 use bpftrace_loader::host::{BtfEntryKind, Host, KernelFunction, Prototype};
-use bpftrace_meta::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS, wildcard_match};
+use bpftrace_meta::{
+    ARGUMENT_REGISTERS, HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS, wildcard_match,
+};
 use bpftrace_sema::{RawType, TypeRef, TypeSource};
 
 use super::{Listed, Lister, failed};
@@ -190,7 +192,7 @@ impl Lister<'_> {
         for found in self.types.find_raw_tracepoints(module, name) {
             // As with fentry: what is found by a pattern has its arguments in registers. The handler's
             // own data is one more of them.
-            if name.contains('*') && found.params.len() > 5 {
+            if name.contains('*') && found.params.len() + 1 > ARGUMENT_REGISTERS {
                 continue;
             }
             let _ = writeln!(out, "rawtracepoint:{}:{}", found.module, found.name);

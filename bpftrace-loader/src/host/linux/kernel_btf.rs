@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use bpftrace_meta::wildcard_match;
+use bpftrace_meta::{ARGUMENT_REGISTERS, wildcard_match};
 
 use crate::ffi::{Btf, BtfKind};
 use crate::host::{BtfEntry, BtfEntryKind, BtfObject};
@@ -88,10 +88,6 @@ pub(super) fn module_names() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Parameters that are passed in registers. Trampolines of older kernels know no others, so that patterns
-/// leave out functions that have more.
-const REGISTER_PARAMS: usize = 6;
-
 fn search(
     btf: &Btf,
     object: &BtfObject,
@@ -127,7 +123,7 @@ fn search(
         if let Some(name) = name.strip_prefix(prefix)
             && wildcard_match(pattern, name)
             && is_meant(name)
-            && (kind != BtfEntryKind::Function || btf.n_params(id) <= REGISTER_PARAMS)
+            && (kind != BtfEntryKind::Function || btf.n_params(id) <= ARGUMENT_REGISTERS)
         {
             found.push(BtfEntry {
                 object: object.clone(),

@@ -1,7 +1,7 @@
 use std::io;
 
 use super::located::write_plain;
-use super::text::{write_attached, write_lost};
+use super::text::{write_attached, write_detail, write_lost};
 use super::{BenchResult, Located, MessageKind, OutputKind, Severity, Sink, TestResult};
 use crate::print::{MapDump, Value};
 
@@ -68,6 +68,11 @@ impl Sink for CaptureSink {
 
     fn error(&mut self, text: &str) -> io::Result<()> {
         write_plain(Severity::Error, text, false, &mut self.messages);
+        Ok(())
+    }
+
+    fn detail(&mut self, text: &str) -> io::Result<()> {
+        write_detail(text, &mut self.messages);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 use std::io::{self, Write};
 
 use super::located::{file_name, write_plain};
+use super::text::write_detail;
 use super::{
     BenchResult, Located, MessageKind, OutputKind, ScriptOutput, Severity, Sink, TestResult,
 };
@@ -166,6 +167,12 @@ impl Sink for JsonSink {
 
     fn error(&mut self, text: &str) -> io::Result<()> {
         self.complain(Severity::Error, text)
+    }
+
+    fn detail(&mut self, text: &str) -> io::Result<()> {
+        self.scratch.clear();
+        write_detail(text, &mut self.scratch);
+        self.say()
     }
 
     fn test_results(&mut self, results: &[TestResult]) -> io::Result<()> {

@@ -133,6 +133,9 @@ pub trait Sink {
     /// An error about no place in the script; `text` is without `ERROR: ` and newline.
     fn error(&mut self, text: &str) -> io::Result<()>;
 
+    /// What is only said with `-v`, such as what is being attached; `text` is without a newline.
+    fn detail(&mut self, text: &str) -> io::Result<()>;
+
     /// A result of test mode.
     fn test_results(&mut self, results: &[TestResult]) -> io::Result<()>;
 

@@ -96,6 +96,10 @@ impl Sink for TextSink {
         self.complain(|out| write_plain(Severity::Error, text, color, out))
     }
 
+    fn detail(&mut self, text: &str) -> io::Result<()> {
+        self.complain(|out| write_detail(text, out))
+    }
+
     fn test_results(&mut self, results: &[TestResult]) -> io::Result<()> {
         self.say(|out| write_tests(results, out))
     }
@@ -121,6 +125,12 @@ impl Sink for TextSink {
 pub(super) fn write_attached(n_probes: u64, out: &mut Vec<u8>) {
     let plural = if n_probes == 1 { "" } else { "s" };
     out.extend_from_slice(format!("Attached {n_probes} probe{plural}\n").as_bytes());
+}
+
+/// Appends what is said with `-v`.
+pub(super) fn write_detail(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'\n');
 }
 
 /// Appends `Lost N events`.
