@@ -241,8 +241,13 @@ fn event_rows(
     let scripts = events::SCRIPTS.iter();
     for script in scripts.filter(|script| script.file.contains(filter)) {
         let mut costs: Vec<Vec<events::Cost>> = vec![Vec::new(); subjects.len()];
-        for _ in 0..n_runs.min(5) {
-            for (subject, costs) in subjects.iter().zip(&mut costs) {
+        for number in 0..n_runs.min(9) {
+            let mut turns: Vec<_> = subjects.iter().zip(&mut costs).collect();
+            // Neither is always the first.
+            if number % 2 == 1 {
+                turns.reverse();
+            }
+            for (subject, costs) in turns {
                 match events::cost(&subject.bpftrace, script, &folder, &syscalls) {
                     Ok(cost) => costs.push(cost),
                     Err(error) => eprintln!("xtask: {}: {error:#}", script.file),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Deserialize;
 
 use crate::command;
@@ -148,7 +149,7 @@ fn while_attached(
     attached
         .recv_timeout(LIMIT)
         .context("probes were not attached")?;
-    command::check(Command::new(syscalls).args(script.work), LIMIT)?;
+    on_one_cpu(|| command::check(Command::new(syscalls).args(script.work), LIMIT))?;
     let mut cost = Cost::default();
     for program in programs()?
         .iter()
@@ -164,6 +165,18 @@ fn while_attached(
         bail!("there is no program");
     }
     Ok(cost)
+}
+
+/// What is started meanwhile stays on one CPU: moving about costs more than what programs differ by.
+fn on_one_cpu<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let all = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| all.is_set(cpu));
+    let mut one = CpuSet::new();
+    one.set(last.context("no CPU to run on")?);
+    sched_setaffinity(None, &one)?;
+    let result = start();
+    sched_setaffinity(None, &all)?;
+    result
 }
 
 fn programs() -> Result<Vec<Shown>> {
