@@ -116,6 +116,11 @@ impl FnCx<'_, '_> {
         );
         self.brif(full, again, clear);
         self.enter(again);
+        // Never null here; but the verifier may not know, and allows no arithmetic before it does.
+        let (known, null) = (self.b.create_block(), after);
+        let is_null = self.cmp_imm(IntCC::Equal, address, 0);
+        self.brif(is_null, null, known);
+        self.enter(known);
         let from = self.add_imm(address, i64::from(size) - 1);
         self.read_bytes(mem, last, 1, from)?;
         self.jump(after, &[]);

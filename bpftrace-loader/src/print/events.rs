@@ -171,8 +171,14 @@ pub(crate) fn helper_message(helper: &str, retcode: i64) -> String {
             "Can't delete map element because it does not exist.".to_owned()
         }
         "map_lookup_elem" => "Can't lookup map element because it does not exist.".to_owned(),
-        _ => reason(&io::Error::from_raw_os_error(errno)),
+        _ => error_text(retcode),
     }
+}
+
+/// The C library's text for the error that a helper returned.
+pub(crate) fn error_text(retcode: i64) -> String {
+    let errno = i32::try_from(retcode.unsigned_abs()).unwrap_or(0);
+    reason(&io::Error::from_raw_os_error(errno))
 }
 
 /// The text of an error, without the number that the standard library appends.

@@ -98,7 +98,7 @@ enum IntegerStyle {
 struct Padding {
     width: usize,
     left: bool,
-    /// Fill with zeros between the sign or prefix and the digits.
+    /// Fill with zeros, in front of everything: of a sign and of a prefix too.
     zeros: bool,
 }
 
@@ -137,17 +137,13 @@ impl Step {
         let padding = Padding {
             width: spec.width.unwrap_or(0).min(MAX_WIDTH) as usize,
             left: spec.left,
-            // As in C, `-` overrides `0`.
+            // Behind a number, zeros would make it another one.
             zeros: spec.zero && !spec.left,
-        };
-        let text_padding = Padding {
-            zeros: false,
-            ..padding
         };
         let text = || Self::Text {
             offset,
             layout: arg.layout.clone(),
-            padding: text_padding,
+            padding,
         };
         let style = match spec.conversion {
             Conversion::Str => return text(),
@@ -162,17 +158,14 @@ impl Step {
                         offset,
                         capacity,
                         style,
-                        padding: text_padding,
+                        padding,
                     },
                     _ => text(),
                 };
             }
             Conversion::GfpFlags => {
                 return match Field::of(arg) {
-                    Some(field) => Self::GfpFlags {
-                        field,
-                        padding: text_padding,
-                    },
+                    Some(field) => Self::GfpFlags { field, padding },
                     None => Self::mismatch(arg, "invalid GFP flags conversion: "),
                 };
             }
@@ -202,14 +195,8 @@ impl Step {
                 style,
                 padding,
             },
-            None if spec.conversion == Conversion::Char => Self::Char {
-                field,
-                padding: text_padding,
-            },
-            None => Self::Pointer {
-                field,
-                padding: text_padding,
-            },
+            None if spec.conversion == Conversion::Char => Self::Char { field, padding },
+            None => Self::Pointer { field, padding },
         }
     }
 
@@ -231,20 +218,20 @@ impl Step {
                 style,
                 padding,
             } => {
-                let prefix = write_integer(field.read(record), *bits, *style, out);
-                pad(out, start, prefix, *padding);
+                write_integer(field.read(record), *bits, *style, out);
+                pad(out, start, *padding);
             }
             Self::Char { field, padding } => {
                 out.push(field.read(record) as u8);
-                pad(out, start, 0, *padding);
+                pad(out, start, *padding);
             }
             Self::Pointer { field, padding } => {
                 number::push_address(field.read(record), out);
-                pad(out, start, 0, *padding);
+                pad(out, start, *padding);
             }
             Self::GfpFlags { field, padding } => {
                 gfp::write_flags(field.read(record), out);
-                pad(out, start, 0, *padding);
+                pad(out, start, *padding);
             }
             Self::Buffer {
                 offset,
@@ -254,7 +241,7 @@ impl Step {
             } => {
                 let bytes = buffer_bytes(*capacity, tail(record, *offset));
                 write_buffer(bytes, *style, out);
-                pad(out, start, 0, *padding);
+                pad(out, start, *padding);
             }
             Self::Text {
                 offset,
@@ -262,7 +249,7 @@ impl Step {
                 padding,
             } => {
                 decoder.write_text(layout, tail(record, *offset), out);
-                pad(out, start, 0, *padding);
+                pad(out, start, *padding);
             }
             Self::Mismatch {
                 offset,
@@ -278,9 +265,8 @@ impl Step {
     }
 }
 
-/// Appends an integer of which the lowest `bits` count, and returns the length of its sign or prefix.
-fn write_integer(value: u64, bits: u8, style: IntegerStyle, out: &mut Vec<u8>) -> usize {
-    let start = out.len();
+/// Appends an integer of which the lowest `bits` count.
+fn write_integer(value: u64, bits: u8, style: IntegerStyle, out: &mut Vec<u8>) {
     let unsigned = value & (u64::MAX >> (64 - bits));
     match style {
         IntegerStyle::Signed { plus } => {
@@ -290,36 +276,27 @@ fn write_integer(value: u64, bits: u8, style: IntegerStyle, out: &mut Vec<u8>) -
             } else if plus {
                 out.push(b'+');
             }
-            let prefix = out.len() - start;
             number::push_decimal(signed.unsigned_abs(), out);
-            prefix
         }
-        IntegerStyle::Unsigned => {
-            number::push_decimal(unsigned, out);
-            0
-        }
+        IntegerStyle::Unsigned => number::push_decimal(unsigned, out),
         IntegerStyle::Octal { prefix } => {
             if prefix && unsigned != 0 {
                 out.push(b'0');
             }
             number::push_radix(unsigned, 3, number::LOWER, out);
-            // The prefix is a digit: zeros may go in front of it.
-            0
         }
         IntegerStyle::Hex { prefix, upper } => {
             if prefix && unsigned != 0 {
                 out.extend_from_slice(if upper { b"0X" } else { b"0x" });
             }
-            let prefix = out.len() - start;
             let digits = if upper { number::UPPER } else { number::LOWER };
             number::push_radix(unsigned, 4, digits, out);
-            prefix
         }
     }
 }
 
-/// Pads what follows `start` to a width. Zeros go behind the `prefix` bytes of a sign.
-fn pad(out: &mut Vec<u8>, start: usize, prefix: usize, padding: Padding) {
+/// Pads what follows `start` to a width.
+fn pad(out: &mut Vec<u8>, start: usize, padding: Padding) {
     let length = out.len() - start;
     if length >= padding.width {
         return;
@@ -330,11 +307,7 @@ fn pad(out: &mut Vec<u8>, start: usize, prefix: usize, padding: Padding) {
     if padding.left {
         return;
     }
-    let (at, fill) = if padding.zeros {
-        (start + prefix, b'0')
-    } else {
-        (start, b' ')
-    };
-    out.copy_within(at..end, at + missing);
-    out[at..at + missing].fill(fill);
+    let fill = if padding.zeros { b'0' } else { b' ' };
+    out.copy_within(start..end, start + missing);
+    out[start..start + missing].fill(fill);
 }

@@ -120,10 +120,8 @@ impl ScriptMap {
             }
             value => self.read_cells(value, maps, decoder, args)?,
         };
-        // `stats` maps are always printed as a whole, as the compiler warns.
-        let whole = matches!(self.value, MapValue::Aggregate(AggKind::Stats { .. }));
         let skipped = match usize::try_from(args.top) {
-            Ok(top) if top > 0 && !whole => entries.len().saturating_sub(top),
+            Ok(top) if top > 0 => entries.len().saturating_sub(top),
             _ => 0,
         };
         let mut entries = entries.into_iter().skip(skipped);
@@ -404,9 +402,10 @@ impl Merged {
                 signed,
             } => Value::Record(vec![
                 ("count".into(), Value::Unsigned(count)),
+                // The only one of them that is divided.
                 (
                     "average".into(),
-                    integer(average(total, count, signed), signed),
+                    integer(average(total, count, signed) / i128::from(div), signed),
                 ),
                 ("total".into(), integer(extend(total, 8, signed), signed)),
             ]),

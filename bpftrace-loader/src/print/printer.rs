@@ -8,7 +8,7 @@ use super::events::{
     write_joined,
 };
 use super::map_reader::MapReader;
-use super::maps::{MapBody, MapKind, PrintArgs, ScriptMap};
+use super::maps::{PrintArgs, ScriptMap};
 use super::names::Names;
 use super::number;
 use super::pcap::PcapFiles;
@@ -206,12 +206,7 @@ impl Printer {
             for map in script_maps {
                 match map.read(maps, &mut self.decoder, PrintArgs::default()) {
                     Ok(dump) => {
-                        let is_empty =
-                            matches!(&dump.body, MapBody::Keyed(entries) if entries.is_empty());
-                        // Sinks say nothing about empty maps, except for averages and `stats`.
-                        if !is_empty || dump.kind == MapKind::Stats {
-                            sink.map(&dump)?;
-                        }
+                        sink.map(&dump)?;
                     }
                     Err(error) => map_error(map, "read", &error, sink)?,
                 }
@@ -301,11 +296,7 @@ impl Printer {
                     return self.skip_malformed(sink);
                 };
                 match map.read(maps, &mut self.decoder, args) {
-                    Ok(dump) => match &dump.body {
-                        MapBody::Keyed(entries)
-                            if entries.is_empty() && dump.kind != MapKind::Stats => {}
-                        _ => sink.map(&dump)?,
-                    },
+                    Ok(dump) => sink.map(&dump)?,
                     Err(error) => map_error(map, "read", &error, sink)?,
                 }
             }

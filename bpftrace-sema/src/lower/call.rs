@@ -316,11 +316,23 @@ impl Lowerer<'_, '_> {
     /// An argument that must be an integer.
     pub(super) fn int_arg(&mut self, call: &node::Call, at: usize) -> Option<Val> {
         let val = self.arg_val(call, at)?;
-        if matches!(val.ty(), Ty::Int(_) | Ty::Enum(..) | Ty::Bool) {
+        let name = shown(&call.name.name);
+        let is_number = match val.ty() {
+            Ty::Int(_) | Ty::Enum(..) => true,
+            // The functions that are macros of the library cast what they get.
+            Ty::Bool => {
+                !matches!(
+                    name,
+                    "avg" | "bswap" | "buf" | "cgroup_path" | "exit" | "hist"
+                ) && !matches!(name, "lhist" | "max" | "min" | "stats" | "str" | "strftime")
+                    && !matches!(name, "sum" | "tseries")
+            }
+            _ => false,
+        };
+        if is_number {
             return Some(val);
         }
         let spelled = self.spell_val(&val);
-        let name = shown(&call.name.name);
         self.error(
             codes::ARGUMENT_KIND,
             val.span(),

@@ -108,7 +108,8 @@ impl Lowerer<'_, '_> {
             value,
             time,
         };
-        out.push(stmt(span, kind));
+        // A full map is told at the call.
+        out.push(stmt(call_span, kind));
     }
 
     /// The time that time series go by if not by the clock.

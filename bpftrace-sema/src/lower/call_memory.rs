@@ -63,6 +63,14 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         }
         let literal_len = len.as_ref().and_then(Val::as_literal);
+        // Of a parameter, as of a literal, it counts characters.
+        let (len, literal_len) = match literal_len {
+            Some(chars) if chars >= 0 && is_parameter(tree) => {
+                let bytes = chars.saturating_add(1);
+                (Some(Val::literal(span, bytes)), Some(bytes))
+            }
+            _ => (len, literal_len),
+        };
         if literal_len.is_some_and(|len| len < 0) {
             self.error(
                 codes::ARGUMENT_KIND,
@@ -326,6 +334,8 @@ impl Lowerer<'_, '_> {
         };
         let max = self.s.settings.max_strlen.saturating_sub(4).max(1);
         let n = match u32::try_from(n) {
+            // Nothing differs in nothing.
+            Ok(0) => return Val::new(Ty::Int(IntTy::I32), span, ExprKind::Const(0)),
             Ok(n) if (1..=max).contains(&n) => n,
             _ => {
                 let message = format!("memcmp() compares 1 to {max} bytes ({n} provided)");
@@ -567,6 +577,15 @@ impl Lowerer<'_, '_> {
 fn until_nul(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| *byte == 0);
     &text[..end.unwrap_or(text.len())]
+}
+
+/// Whether an expression is a parameter of the command line, or its tail: `$1`, `$1 + 2`.
+fn is_parameter(tree: &node::Expr) -> bool {
+    match &tree.kind {
+        Ast::PositionalParam(_) => true,
+        Ast::Binary { left, .. } => matches!(left.kind, Ast::PositionalParam(_)),
+        _ => false,
+    }
 }
 
 /// Whether a pointer or array is one of characters.

