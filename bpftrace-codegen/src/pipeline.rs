@@ -357,6 +357,12 @@ fn manifest(
                     None => probe.targets.clone(),
                     Some(_) => Vec::new(),
                 },
+                // Most have one, which is at the probe's place.
+                places: match &probe.target_spans[..] {
+                    _ if session.is_some() => Vec::new(),
+                    [] | [_] => Vec::new(),
+                    spans => spans.iter().map(|span| lines.range(*span)).collect(),
+                },
                 session,
                 name: probe.name.clone(),
                 place: lines.range(probe.span),

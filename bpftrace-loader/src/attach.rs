@@ -236,14 +236,14 @@ impl Failure<'_> {
         if policy == MissingProbes::Ignore {
             return Ok(());
         }
-        let probe = &bound.manifest.probes[self.target.probe.0 as usize];
+        let at = self.target.written;
         let name = self.name;
-        let unable = || unable_to_attach(name).at(probe.place, &bound.manifest.source);
+        let unable = || unable_to_attach(name).at(at, &bound.manifest.source);
         let refused = |reason: String| unable().note(format!("Reason: {reason}"));
         let error = match &self.error {
             AttachError::Missing { text, function } => {
                 if let Some(function) = function {
-                    let warning = Warning::at(probe.place, not_traceable(function));
+                    let warning = Warning::at(at, not_traceable(function));
                     if !warnings.contains(&warning) {
                         warnings.push(warning);
                     }
@@ -254,11 +254,11 @@ impl Failure<'_> {
                     return Ok(());
                 } else if policy == MissingProbes::Warn {
                     let text = format!("No matches for {text}. Skipping.");
-                    warnings.push(Warning::at(probe.place, text));
+                    warnings.push(Warning::at(at, text));
                     return Ok(());
                 } else {
                     return Err(LoadError::usage(format!("No matches for {text}."))
-                        .at(probe.place, &bound.manifest.source));
+                        .at(at, &bound.manifest.source));
                 }
             }
             AttachError::Mistaken(message) => LoadError::host(message).and(unable()),
@@ -269,7 +269,7 @@ impl Failure<'_> {
             return Err(error);
         }
         warnings.push(Warning::at(
-            probe.place,
+            at,
             format!("Unable to attach probe: {name}. Skipping."),
         ));
         Ok(())

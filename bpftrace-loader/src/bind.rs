@@ -57,6 +57,8 @@ pub(crate) struct Target {
     /// Probe name, as the script's `probe` gives it.
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// The attach point in the script.
+    pub(crate) written: SourceRange,
 }
 
 /// Where a target is on this machine.

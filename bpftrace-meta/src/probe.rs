@@ -299,6 +299,8 @@ pub struct ProbeMeta {
     pub kind: ProgramKind,
     /// What to attach it to, in the order of the script.
     pub targets: Vec<ProbeTarget>,
+    /// Where the script has each of them. Those that are not there are at `place`.
+    pub places: Vec<SourceRange>,
     /// A program that stands in for two other probes; it has no targets of its own.
     pub session: Option<Session>,
     /// Name that the script gave the probe (`NAME=provider:…`).

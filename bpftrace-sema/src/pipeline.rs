@@ -349,6 +349,7 @@ fn assemble(
             Probe {
                 kind: unit.kind,
                 targets: unit.targets.clone(),
+                target_spans: unit.target_spans.clone(),
                 name: unit.name.clone(),
                 span: unit.span,
                 body,

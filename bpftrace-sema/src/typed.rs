@@ -172,6 +172,8 @@ pub struct Probe {
     pub kind: ProgramKind,
     /// Attach points that share the program.
     pub targets: Vec<ProbeTarget>,
+    /// Where each of them is written.
+    pub target_spans: Vec<Span>,
     /// Name that the script gave (`NAME=provider:…`).
     pub name: Option<String>,
     /// All attach points together.

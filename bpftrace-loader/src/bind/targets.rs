@@ -160,7 +160,8 @@ impl Finder<'_, '_> {
         let mut wanted = false;
         let mut n_places = 0;
         let n_errors = self.errors.len();
-        for written in &probe.targets {
+        for (index, written) in probe.targets.iter().enumerate() {
+            let at = probe.places.get(index).copied().unwrap_or(probe.place);
             if !takes_part(written, self.invocation.options.mode) {
                 continue;
             }
@@ -168,12 +169,12 @@ impl Finder<'_, '_> {
             match expand::read(written, self.invocation, self.params) {
                 Ok(Read::One(target)) => {
                     wanted = true;
-                    let n = self.attach_point(id, probe, &target, true);
+                    let n = self.attach_point(id, probe, at, &target, true);
                     n_places += n;
                     self.count(probe, written, true, n);
                 }
                 Ok(Read::OneOfSeveral(target)) => {
-                    let n = self.attach_point(id, probe, &target, false);
+                    let n = self.attach_point(id, probe, at, &target, false);
                     self.count(probe, written, true, n);
                 }
                 Ok(Read::Other) => {
@@ -182,7 +183,7 @@ impl Finder<'_, '_> {
                 Err(e) => {
                     // The same mistake for each provider is one.
                     if self.count(probe, written, true, 1) == 1 {
-                        self.errors.push(e.at(probe.place, &self.manifest.source));
+                        self.errors.push(e.at(at, &self.manifest.source));
                     }
                 }
             }
@@ -224,6 +225,7 @@ impl Finder<'_, '_> {
         &mut self,
         id: ProbeId,
         probe: &ProbeMeta,
+        at: SourceRange,
         target: &ProbeTarget,
         needed: bool,
     ) -> usize {
@@ -232,7 +234,7 @@ impl Finder<'_, '_> {
         if self.policy != MissingProbes::Ignore && needed {
             let notes = notes.into_iter();
             self.warnings
-                .extend(notes.map(|text| Warning::at(probe.place, text)));
+                .extend(notes.map(|text| Warning::at(at, text)));
         }
         let expanded = match expanded {
             Ok(expanded) if needed => expanded,
@@ -248,18 +250,18 @@ impl Finder<'_, '_> {
             }
             Err(_) if !needed => return 0,
             Err(e) if probe.from_pattern && e.kind() == ErrorKind::Usage => {
-                self.skipped(probe.place, &e.with_notes());
+                self.skipped(at, &e.with_notes());
                 return 0;
             }
             Err(e) => {
-                self.errors.push(e.at(probe.place, &self.manifest.source));
+                self.errors.push(e.at(at, &self.manifest.source));
                 // The others may be wrong too, but this one is not missing.
                 return 1;
             }
         };
         for (_, place) in &expanded.places {
             if let Err(e) = check_layout(probe, place, self.host) {
-                self.errors.push(e.at(probe.place, &self.manifest.source));
+                self.errors.push(e.at(at, &self.manifest.source));
                 return 1;
             }
         }
@@ -267,7 +269,7 @@ impl Finder<'_, '_> {
             self.n_programs += expanded.places.len() as u64;
             if self.n_programs > self.max_programs {
                 self.errors
-                    .push(self.too_many().at(probe.place, &self.manifest.source));
+                    .push(self.too_many().at(at, &self.manifest.source));
                 return 1;
             }
         }
@@ -278,13 +280,13 @@ impl Finder<'_, '_> {
             if !self.is_filtered_out(&name) {
                 // What is wrong has been said.
                 n_places += usize::from(self.policy == MissingProbes::Error);
-                self.refused(probe.place, &name, error);
+                self.refused(at, &name, error);
             }
         }
         if is_missing && probe.from_pattern {
-            self.skipped(probe.place, &format!("{} Skipping.", expanded.missing));
+            self.skipped(at, &format!("{} Skipping.", expanded.missing));
         } else if is_missing && needed && !expanded.pattern {
-            self.missing(probe.place, &expanded.missing);
+            self.missing(at, &expanded.missing);
         }
         let group = expanded.shareable.then(|| Group {
             number: self.group,
@@ -301,6 +303,7 @@ impl Finder<'_, '_> {
                     probe: id,
                     name,
                     place,
+                    written: at,
                 },
                 group: group.clone(),
             });

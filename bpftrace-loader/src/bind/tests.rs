@@ -80,6 +80,7 @@ fn one_probe(kind: ProgramKind, targets: Vec<ProbeTarget>) -> Manifest {
         program: "probe_0".into(),
         kind,
         targets,
+        places: Vec::new(),
         session: None,
         name: None,
         place: SourceRange::default(),

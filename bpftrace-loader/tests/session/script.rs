@@ -174,6 +174,7 @@ impl ScriptBuilder {
             program: name.clone(),
             kind,
             targets,
+            places: Vec::new(),
             session: None,
             name: None,
             place: place(),

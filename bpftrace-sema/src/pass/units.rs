@@ -25,6 +25,8 @@ pub(crate) struct Unit<'a> {
     pub(crate) code: Code<'a>,
     /// The attach points that share the program.
     pub(crate) targets: Vec<ProbeTarget>,
+    /// Where each of them is written.
+    pub(crate) target_spans: Vec<Span>,
     /// Kind of program.
     pub(crate) kind: ProgramKind,
     /// Provider of the attach points. Where it makes a difference to the body, all have this one.
@@ -58,6 +60,7 @@ impl<'a> Unit<'a> {
         Self {
             code: Code::Function(function),
             targets: Vec::new(),
+            target_spans: Vec::new(),
             kind: ProgramKind::Kprobe,
             provider: ProviderKind::Kprobe,
             name: None,
@@ -577,13 +580,17 @@ fn group<'a>(
         // Tests, benchmarks and iterators are programs of their own by nature.
         let own = matches!(point.kind, ProgramKind::Xdp | ProgramKind::Iter);
         match seen.get(&key) {
-            Some(&unit) if !own => units[unit].targets.push(point.target),
+            Some(&unit) if !own => {
+                units[unit].targets.push(point.target);
+                units[unit].target_spans.push(point.span);
+            }
             _ => {
                 let path = key.path.clone();
                 seen.insert(key, units.len());
                 units.push(Unit {
                     code: Code::Probe(probe),
                     targets: vec![point.target],
+                    target_spans: vec![point.span],
                     kind: point.kind,
                     provider: point.provider,
                     name: point.name,
