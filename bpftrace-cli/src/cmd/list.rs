@@ -25,16 +25,13 @@ use super::{fail, read, reason, say, show};
 use crate::args::{List, Script};
 use crate::types_in::HostTypes;
 
-/// Providers that are listed when a pattern does not name one.
-const KERNEL_PROVIDERS: [ProviderKind; 10] = [
+/// Providers that are listed when a pattern does not name one: those of events in the kernel.
+const KERNEL_PROVIDERS: [ProviderKind; 7] = [
     ProviderKind::Fentry,
     ProviderKind::Hardware,
-    ProviderKind::Interval,
     ProviderKind::Iter,
     ProviderKind::Kprobe,
-    ProviderKind::Profile,
     ProviderKind::Rawtracepoint,
-    ProviderKind::SelfProbe,
     ProviderKind::Software,
     ProviderKind::Tracepoint,
 ];

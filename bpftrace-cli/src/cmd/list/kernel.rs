@@ -8,7 +8,7 @@ use bpftrace_loader::host::{BtfEntryKind, Host, KernelFunction, Prototype};
 use bpftrace_meta::{
     ARGUMENT_REGISTERS, HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS, wildcard_match,
 };
-use bpftrace_sema::{RawType, TypeRef, TypeSource};
+use bpftrace_sema::TypeSource as _;
 
 use super::{Listed, Lister, failed};
 
@@ -42,10 +42,7 @@ impl Lister<'_> {
                 Ok(())
             }
             ProviderKind::Fentry | ProviderKind::Fexit => self.fentries(kind, target, name, out),
-            ProviderKind::Rawtracepoint => {
-                self.raw_tracepoints(target, name, out);
-                Ok(())
-            }
+            ProviderKind::Rawtracepoint => self.raw_tracepoints(target, name, out),
             ProviderKind::Tracepoint => self.tracepoints(target.unwrap_or("*"), name, out),
             ProviderKind::Iter => self.iterators(name, out),
             ProviderKind::Software => {
@@ -188,24 +185,25 @@ impl Lister<'_> {
         Ok(keyed.collect())
     }
 
-    fn raw_tracepoints(&self, module: Option<&str>, name: &str, out: &mut String) {
-        for found in self.types.find_raw_tracepoints(module, name) {
-            // As with fentry: what is found by a pattern has its arguments in registers. The handler's
-            // own data is one more of them.
-            if name.contains('*') && found.params.len() + 1 > ARGUMENT_REGISTERS {
-                continue;
-            }
+    fn raw_tracepoints(&self, module: Option<&str>, name: &str, out: &mut String) -> Listed {
+        let mut all = self.types.find_raw_tracepoints(module, name);
+        // As with fentry: what is found by a pattern has its arguments in registers. The handler's own
+        // data is one more of them.
+        all.retain(|found| !name.contains('*') || found.params.len() < ARGUMENT_REGISTERS);
+        // The function that calls the handlers, with what they are given behind their own data.
+        let callers: Vec<String> = all
+            .iter()
+            .map(|found| format!("__traceiter_{}", found.name))
+            .collect();
+        let modules = all.iter().map(|found| found.module.as_str());
+        let prototypes = self.prototypes(modules.zip(callers.iter().map(String::as_str)))?;
+        for (found, caller) in all.iter().zip(callers) {
             let _ = writeln!(out, "rawtracepoint:{}:{}", found.module, found.name);
-            if self.options.verbose {
-                for (i, param) in found.params.iter().enumerate() {
-                    let name = match param.name.as_str() {
-                        "" => format!("arg{i}"),
-                        name => name.to_owned(),
-                    };
-                    let _ = writeln!(out, "    {} {name}", self.spell(param.ty, 0));
-                }
+            if let Some(prototype) = prototypes.get(&(found.module.clone(), caller)) {
+                write_params(prototype.params.get(1..).unwrap_or_default(), out);
             }
         }
+        Ok(())
     }
 
     fn tracepoints(&self, category: &str, event: &str, out: &mut String) -> Listed {
@@ -259,35 +257,6 @@ impl Lister<'_> {
             }
         }
         Ok(())
-    }
-
-    /// A type as C spells it.
-    fn spell(&self, at: TypeRef, depth: u32) -> String {
-        if depth > 8 {
-            return "...".to_owned();
-        }
-        match self.types.resolve(at) {
-            RawType::Void => "void".to_owned(),
-            RawType::Int { name, .. } | RawType::Typedef { name, .. } => name,
-            RawType::Float(size) => if size == 8 { "double" } else { "float" }.to_owned(),
-            RawType::Ptr(to) => {
-                let target = self.spell(to, depth + 1);
-                let space = if target.ends_with('*') { "" } else { " " };
-                format!("{target}{space}*")
-            }
-            RawType::Array { element, count } => {
-                format!("{}[{count}]", self.spell(element, depth + 1))
-            }
-            RawType::Struct { name, is_union, .. } | RawType::Fwd { name, is_union } => {
-                format!("{} {name}", if is_union { "union" } else { "struct" })
-            }
-            RawType::Enum { name, .. } => format!("enum {name}"),
-            RawType::Tagged { to, .. } => self.spell(to, depth + 1),
-            RawType::Func { ret, params } => {
-                let params: Vec<_> = params.iter().map(|p| self.spell(p.ty, depth + 1)).collect();
-                format!("{} (*)({})", self.spell(ret, depth + 1), params.join(", "))
-            }
-        }
     }
 }
 
