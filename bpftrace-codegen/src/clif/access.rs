@@ -37,6 +37,8 @@ struct Path {
     bits: Option<BitField>,
     /// What is there is an integer of the kernel, which may have another size on the target.
     sign: Option<Sign>,
+    /// It is an element of an array, of which libbpf tells less than of members.
+    is_element: bool,
     /// An argument in an array of `u64`.
     is_argument: bool,
     /// The address is not where the value is: it is the value.
@@ -69,6 +71,7 @@ impl Path {
             field: None,
             bits: None,
             sign: None,
+            is_element: false,
             is_argument: false,
             is_value: false,
         }
@@ -503,6 +506,7 @@ impl FnCx<'_, '_> {
             bits,
             declared,
         });
+        path.is_element = false;
         path.sign = match &member.ty {
             Ty::Int(_) | Ty::Bool => Some(Sign::OfTarget),
             // libbpf says that every enum has one.
@@ -608,6 +612,7 @@ impl FnCx<'_, '_> {
             && let Ok(known) = u32::try_from(known)
         {
             access.push(known);
+            path.is_element = true;
             path.sign = match element {
                 Ty::Int(int) | Ty::Enum(_, int) => Some(Sign::Known(int.signed)),
                 Ty::Bool => Some(Sign::Known(false)),

@@ -57,6 +57,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
     }
     files.extend(without_symbols(&out)?);
     files.extend(bpf_objects(workspace, &out)?);
+    files.push(kernel_types(&folder.join("kernel_types"), &out)?);
     Ok(files)
 }
 
@@ -89,6 +90,25 @@ fn without_symbols(out: &Path) -> Result<Vec<GuestFile>> {
         to: format!("/programs/{name}"),
     };
     Ok(["target-linked", "target-packed", debug].map(file).into())
+}
+
+/// BTF of a kernel that does not exist, as `/programs/kernel.btf`: what is compiled with it has to get along with
+/// another kernel's.
+fn kernel_types(folder: &Path, out: &Path) -> Result<GuestFile> {
+    let (object, types) = (out.join("kernel_types.o"), out.join("kernel.btf"));
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-gbtf", "-c", "-o"]).arg(&object);
+    compiler.arg(folder.join("kernel.c"));
+    command::check(compiler.stdout(std::io::stderr()), LIMIT)?;
+    let mut copy = Command::new("objcopy");
+    copy.args(["-O", "binary", "--only-section=.BTF"]);
+    copy.args(["--set-section-flags", ".BTF=alloc"]);
+    copy.arg(&object).arg(&types);
+    command::check(copy.stdout(std::io::stderr()), LIMIT)?;
+    Ok(GuestFile {
+        from: types,
+        to: "/programs/kernel.btf".to_owned(),
+    })
 }
 
 /// BPF objects to import, as `/programs/NAME.bpf.o`.

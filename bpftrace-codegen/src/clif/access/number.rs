@@ -38,8 +38,8 @@ impl FnCx<'_, '_> {
         self.read_number(path.mem, ty, address)
     }
 
-    /// An integer that may have another size on the target. Where it has the size that it was compiled with,
-    /// the verifier drops all but the plain read.
+    /// An integer that may have another size on the target, or be a bit-field there. Where it has the size that
+    /// it was compiled with, the verifier drops all but the plain read.
     fn read_relocated_number(&mut self, path: &Path, sign: Sign, ty: Type) -> R<Value> {
         let address = self.path_address(path)?;
         let Some(patch) = self.path_patch(path, CoreKind::FieldByteSize) else {
@@ -59,6 +59,13 @@ impl FnCx<'_, '_> {
         );
         let result = self.b.append_block_param(after, ty);
         self.b.set_cold_block(other);
+        if let Some(shift) = self.right_shift(path) {
+            let whole = self.b.create_block();
+            let n_above = 64 - 8 * i64::from(ty.bytes());
+            let has_all_bits = self.cmp_imm(IntCC::Equal, shift, n_above);
+            self.brif(has_all_bits, whole, other);
+            self.enter(whole);
+        }
         let is_same = self.cmp_imm(IntCC::Equal, size, i64::from(ty.bytes()));
         self.brif(is_same, same, other);
         self.enter(same);
@@ -83,22 +90,40 @@ impl FnCx<'_, '_> {
             },
             Sign::Known(signed) => self.i64(i64::from(signed)),
         };
+        // The bits move to the upper end and back, which is where a bit-field's neighbours go.
+        let left = match path.is_element {
+            false => self.path_patch(path, CoreKind::FieldLeftShift),
+            true => None,
+        };
+        let (left, right) = match (left, self.right_shift(path)) {
+            (Some(left), Some(right)) => (self.symbol(Symbol::Patch(left), 0), right),
+            _ => {
+                let (three, all) = (self.i64(3), self.i64(64));
+                let bits = self.b.ins().ishl(size, three);
+                let above = self.b.ins().isub(all, bits);
+                (above, above)
+            }
+        };
+        let value = self.b.ins().ishl(value, left);
         let value = self.choose(
             signed,
             types::I64,
-            |cx| {
-                let (three, all) = (cx.i64(3), cx.i64(64));
-                let bits = cx.b.ins().ishl(size, three);
-                let above = cx.b.ins().isub(all, bits);
-                let value = cx.b.ins().ishl(value, above);
-                Ok(cx.b.ins().sshr(value, above))
-            },
-            |_| Ok(value),
+            |cx| Ok(cx.b.ins().sshr(value, right)),
+            |cx| Ok(cx.b.ins().ushr(value, right)),
         )?;
         let value = self.resize_int(value, ty, false);
         self.jump(after, &[value]);
         self.enter(after);
         Ok(result)
+    }
+
+    /// How far the bits of a member have to move down from the upper end of 64.
+    fn right_shift(&mut self, path: &Path) -> Option<Value> {
+        if path.is_element {
+            return None;
+        }
+        let patch = self.path_patch(path, CoreKind::FieldRightShift)?;
+        Some(self.symbol(Symbol::Patch(patch), 0))
     }
 
     /// Reads a number.
