@@ -1,5 +1,7 @@
 //! Structs, unions and enums: their members, and what they are when only their names are there.
 
+use std::collections::HashSet;
+
 use super::attributes::Attributes;
 use super::consteval;
 use super::layout::{Layout, Shape};
@@ -36,6 +38,7 @@ impl Parser<'_> {
             return self.fail(format!("redefinition of '{name}'"));
         }
         let mut members: Vec<(Member, Shape)> = Vec::new();
+        let mut names = HashSet::new();
         self.nested(|parser| {
             while !parser.take("}") {
                 if parser.peek().is_none() {
@@ -47,7 +50,7 @@ impl Parser<'_> {
                     }
                     parser.take(";");
                 } else if !parser.take(";") {
-                    parser.members(&mut members)?;
+                    parser.members(&mut members, &mut names)?;
                 }
             }
             Ok(())
@@ -240,8 +243,12 @@ impl Parser<'_> {
         }
     }
 
-    /// One declaration: a type and the members of it.
-    pub(super) fn members(&mut self, out: &mut Vec<(Member, Shape)>) -> Parse<()> {
+    /// One declaration: a type and the members of it. `names` are those of the struct so far.
+    pub(super) fn members(
+        &mut self,
+        out: &mut Vec<(Member, Shape)>,
+        names: &mut HashSet<String>,
+    ) -> Parse<()> {
         let specifier = self.specifier()?;
         let base = specifier.ty;
         if self.take(";") {
@@ -249,9 +256,8 @@ impl Parser<'_> {
             if let Ty::Struct(id, _) = base.ty
                 && self.imported.table.struct_def(id).name.is_empty()
             {
-                let names = self.names_in(id);
-                let twice = |name: &&String| out.iter().any(|(m, _)| self.has_member(m, name));
-                if let Some(name) = names.iter().find(twice) {
+                let inner = self.names_in(id);
+                if let Some(name) = inner.iter().find(|name| !names.insert((*name).clone())) {
                     let message = format!("member of anonymous struct redeclares '{name}'");
                     self.at -= 1;
                     return self.fail(message);
@@ -268,7 +274,7 @@ impl Parser<'_> {
             return Ok(());
         }
         loop {
-            self.member(base.clone(), specifier.attributes, out)?;
+            self.member(base.clone(), specifier.attributes, out, names)?;
             // The last one may do without, as C compilers have it.
             if self.take(";") || self.at_punct("}") {
                 return Ok(());
@@ -284,6 +290,7 @@ impl Parser<'_> {
         base: CType,
         attributes: Attributes,
         out: &mut Vec<(Member, Shape)>,
+        names: &mut HashSet<String>,
     ) -> Parse<()> {
         let start = self.at;
         let (name, ty) = if self.at_punct(":") {
@@ -306,7 +313,7 @@ impl Parser<'_> {
             .rev()
             .find(|at| self.tokens[*at].is_word(&name))
             .unwrap_or(start);
-        if !name.is_empty() && out.iter().any(|(known, _)| self.has_member(known, &name)) {
+        if !name.is_empty() && !names.insert(name.clone()) {
             self.at = name_at;
             return self.fail(format!("duplicate member '{name}'"));
         }
@@ -336,20 +343,6 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Whether a member has a name, itself or as one without a name that is looked through.
-    fn has_member(&self, member: &Member, name: &str) -> bool {
-        if !member.name.is_empty() {
-            return member.name == name;
-        }
-        match &member.ty {
-            Ty::Struct(id, _) => {
-                let def = self.imported.table.struct_def(*id);
-                def.members.iter().any(|inner| self.has_member(inner, name))
-            }
-            _ => false,
-        }
-    }
-
     /// The names of a struct's members, with those of members without a name.
     fn names_in(&self, id: StructId) -> Vec<String> {
         let members = &self.imported.table.struct_def(id).members;
@@ -357,7 +350,7 @@ impl Parser<'_> {
             Ty::Struct(inner, _) if member.name.is_empty() => self.names_in(*inner),
             _ => vec![member.name.clone()],
         });
-        names.flatten().collect()
+        names.flatten().filter(|name| !name.is_empty()).collect()
     }
 
     /// The width of a bit-field.
