@@ -31,7 +31,7 @@ impl KernelFiles for Types {
     fn module(&self, _name: &str, _base: &Btf) -> Option<Btf> {
         None
     }
-    fn tracepoints(&self) -> Vec<(String, String)> {
+    fn tracepoints(&self, _category: &str, _event: &str) -> Vec<(String, String)> {
         Vec::new()
     }
     fn tracepoint_format(&self, _category: &str, _event: &str) -> Option<String> {

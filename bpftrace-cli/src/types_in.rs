@@ -10,6 +10,7 @@ use std::{
 
 use bpftrace_debuginfo::{DebugInfo, Files};
 use bpftrace_loader::{LinuxHost, host::Host as _};
+use bpftrace_meta::wildcard_match;
 use bpftrace_sema::KernelFiles;
 use btf_rs::{Backend, Btf};
 
@@ -66,19 +67,20 @@ impl KernelFiles for HostTypes {
         Btf::from_split_file(Path::new(BTF_DIR).join(name), base).ok()
     }
 
-    fn tracepoints(&self) -> Vec<(String, String)> {
+    fn tracepoints(&self, category: &str, event: &str) -> Vec<(String, String)> {
         let Some(events) = Self::events() else {
             return Vec::new();
         };
-        let mut all = Vec::new();
-        for category in entries(&events) {
-            for event in entries(&events.join(&category)) {
-                if events.join(&category).join(&event).join("format").exists() {
-                    all.push((category.clone(), event));
+        let mut found = Vec::new();
+        for category in matching(&events, category) {
+            let folder = events.join(&category);
+            for event in matching(&folder, event) {
+                if folder.join(&event).join("format").exists() {
+                    found.push((category.clone(), event));
                 }
             }
         }
-        all
+        found
     }
 
     fn tracepoint_format(&self, category: &str, event: &str) -> Option<String> {
@@ -141,6 +143,13 @@ fn entries(dir: &Path) -> Vec<String> {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort_unstable();
+    names
+}
+
+/// Those of them that match a pattern.
+fn matching(dir: &Path, pattern: &str) -> Vec<String> {
+    let mut names = entries(dir);
+    names.retain(|name| wildcard_match(pattern, name));
     names
 }
 

@@ -30,7 +30,7 @@ impl KernelFiles for Machine {
     fn module(&self, _: &str, _: &Btf) -> Option<Btf> {
         None
     }
-    fn tracepoints(&self) -> Vec<(String, String)> {
+    fn tracepoints(&self, _: &str, _: &str) -> Vec<(String, String)> {
         Vec::new()
     }
     fn tracepoint_format(&self, _: &str, _: &str) -> Option<String> {

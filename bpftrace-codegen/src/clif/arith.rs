@@ -7,8 +7,10 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::R;
 use super::capture;
+use super::condition::{Verdict, is_object};
 use super::func::FnCx;
 use super::memory::{Access, Addr};
+use super::place::scalar_type;
 
 impl FnCx<'_, '_> {
     pub(super) fn unary(&mut self, op: UnaryOp, operand: &Expr) -> R<Value> {
@@ -118,47 +120,46 @@ impl FnCx<'_, '_> {
     }
 
     pub(super) fn compare(&mut self, op: CompareOp, lhs: &Expr, rhs: &Expr) -> R<Value> {
-        match (&lhs.ty, &rhs.ty) {
-            (Ty::Str(_), Ty::Str(_)) => {
-                let equal = self.strings_equal(lhs, rhs)?;
-                self.equality(op, equal)
-            }
-            (Ty::Struct(..) | Ty::Array(..), _) => {
-                let size = self.size_of(&lhs.ty)?;
-                let a = self.object_in_own_memory(lhs)?;
-                let b = self.object_in_own_memory(rhs)?;
-                let equal = self.bytes_equal(a, b, u64::from(size));
-                self.equality(op, equal)
-            }
-            (ty, _) if super::place::scalar_type(ty).is_some() => {
+        match (op, &lhs.ty) {
+            (_, ty) if scalar_type(ty).is_some() && !is_object(ty) => {
                 let a = self.scalar(lhs)?;
                 let b = self.scalar(rhs)?;
                 let signed = matches!(ty, Ty::Int(int) | Ty::Enum(_, int) if int.signed);
                 Ok(self.b.ins().icmp(condition(op, signed), a, b))
             }
-            (ty, _) => {
-                let size = self.size_of(ty)?;
-                let (a, _) = self.mem(lhs)?;
-                let (b, _) = self.mem(rhs)?;
-                let equal = self.bytes_equal(a, b, u64::from(size));
-                self.equality(op, equal)
-            }
-        }
-    }
-
-    fn equality(&mut self, op: CompareOp, equal: Value) -> R<Value> {
-        match op {
-            CompareOp::Eq => Ok(equal),
-            CompareOp::Ne => Ok(self.is_zero(equal)),
+            (CompareOp::Eq, _) => self.decided(|cx, equal, unequal| {
+                cx.compare_memory(lhs, rhs, Verdict { equal, unequal })
+            }),
+            (CompareOp::Ne, _) => self.decided(|cx, unequal, equal| {
+                cx.compare_memory(lhs, rhs, Verdict { equal, unequal })
+            }),
             _ => self.internal("an ordering of values that have none"),
         }
     }
 
+    /// Compares two values in memory.
+    pub(super) fn compare_memory(&mut self, lhs: &Expr, rhs: &Expr, verdict: Verdict) -> R<()> {
+        if let (Ty::Str(_), Ty::Str(_)) = (&lhs.ty, &rhs.ty) {
+            return self.strings_equal(lhs, rhs, verdict);
+        }
+        let size = self.size_of(&lhs.ty)?;
+        let [a, b] = if is_object(&lhs.ty) {
+            [
+                self.object_in_own_memory(lhs)?,
+                self.object_in_own_memory(rhs)?,
+            ]
+        } else {
+            [self.mem(lhs)?.0, self.mem(rhs)?.0]
+        };
+        self.bytes_equal(a, b, u64::from(size), verdict);
+        Ok(())
+    }
+
     /// Whether two places hold the same bytes.
-    fn bytes_equal(&mut self, a: Addr, b: Addr, size: u64) -> Value {
+    fn bytes_equal(&mut self, a: Addr, b: Addr, size: u64, verdict: Verdict) {
         let pieces = self.common_pieces(a, b, size);
         if pieces.len() > 24 {
-            return self.bytes_equal_loop(a, b, size);
+            return self.bytes_equal_loop(a, b, size, verdict);
         }
         let mut difference = None;
         for (at, ty) in pieces {
@@ -172,25 +173,24 @@ impl FnCx<'_, '_> {
             });
         }
         match difference {
-            Some(bits) => self.is_zero(bits),
-            None => self.int(types::I8, 1),
+            Some(bits) => self.brif(bits, verdict.unequal, verdict.equal),
+            None => self.jump(verdict.equal, &[]),
         }
     }
 
     /// The same with a loop, that ends at the first difference.
-    fn bytes_equal_loop(&mut self, a: Addr, b: Addr, size: u64) -> Value {
+    fn bytes_equal_loop(&mut self, a: Addr, b: Addr, size: u64, verdict: Verdict) {
         let ty = match self.common_pieces(a, b, size).first() {
             Some(&(_, ty)) if size.is_multiple_of(u64::from(ty.bytes())) => ty,
             _ => types::I8,
         };
         let (a, b) = (self.addr_value(a), self.addr_value(b));
-        let (head, next, after) = (
+        let (head, next, again) = (
             self.b.create_block(),
             self.b.create_block(),
             self.b.create_block(),
         );
         let at = self.b.append_block_param(head, types::I64);
-        let result = self.b.append_block_param(after, types::I8);
         let zero = self.i64(0);
         self.jump(head, &[zero]);
         self.b.switch_to_block(head);
@@ -198,25 +198,14 @@ impl FnCx<'_, '_> {
         let x = self.load(ty, Addr::value(x, ty.bytes()), Access::Own);
         let y = self.load(ty, Addr::value(y, ty.bytes()), Access::Own);
         let same = self.b.ins().icmp(IntCC::Equal, x, y);
-        let unequal = self.b.create_block();
-        self.brif(same, next, unequal);
-        self.enter(unequal);
-        let no = self.int(types::I8, 0);
-        self.jump(after, &[no]);
+        self.brif(same, next, verdict.unequal);
         self.enter(next);
         let at = self.add_imm(at, i64::from(ty.bytes()));
         let more = self.cmp_imm(IntCC::UnsignedLessThan, at, size as i64);
-        let yes = self.int(types::I8, 1);
-        let end = self.b.create_block();
-        let again = self.b.create_block();
-        self.brif(more, again, end);
+        self.brif(more, again, verdict.equal);
         self.enter(again);
         self.jump(head, &[at]);
         self.b.seal_block(head);
-        self.enter(end);
-        self.jump(after, &[yes]);
-        self.enter(after);
-        result
     }
 
     /// Whether run-time warnings are wanted.

@@ -6,6 +6,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::R;
+use super::condition::Verdict;
 use super::func::FnCx;
 use super::helper::Helper;
 use super::memory::{Access, Addr, Fill};
@@ -18,7 +19,12 @@ impl FnCx<'_, '_> {
     /// A function whose value is a scalar.
     pub(super) fn scalar_call(&mut self, call: &Call, ty: &Ty) -> R<Value> {
         let value = match call {
-            Call::Strncmp(a, b, n) => self.strncmp(a, b, *n)?,
+            Call::Strncmp(a, b, n) => {
+                let differ = self.decided(|cx, unequal, equal| {
+                    cx.strncmp(a, b, *n, Verdict { equal, unequal })
+                })?;
+                self.zext64(differ)
+            }
             Call::Strstr(haystack, needle) => self.strstr(haystack, needle)?,
             Call::Strlen(string) => self.strlen(string)?,
             Call::Ksym(address) => {

@@ -2,15 +2,15 @@
 
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{ArgLayout, EventKind, EventMeta, MapId, ValueLayout};
-use bpftrace_sema::{Event, Expr, Ty};
+use bpftrace_sema::{Event, Expr, Mem, Ty};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::R;
 use super::capture;
 use super::func::FnCx;
 use super::helper::Helper;
-use super::memory::{Addr, Fill};
-use super::module::SpecialMap;
+use super::memory::{Access, Addr, Fill};
+use super::module::{Shared, SpecialMap};
 use super::place::{is_by_address, scalar_type};
 
 /// Strings that `join` takes from its array, and bytes of each.
@@ -162,25 +162,16 @@ impl FnCx<'_, '_> {
         let [array] = args else {
             return self.internal("`join` of something else than one array");
         };
-        let (strings_mem, array_value) = match &array.ty {
-            Ty::Ptr(inner, mem) => {
-                let strings = match &**inner {
-                    Ty::Ptr(_, strings) => *strings,
-                    _ => *mem,
-                };
-                ((*mem, strings), self.scalar(array)?)
-            }
-            Ty::Int(_) => {
-                let value = self.scalar(array)?;
-                let value = self.zext64(value);
-                (
-                    (bpftrace_sema::Mem::Unknown, bpftrace_sema::Mem::Unknown),
-                    value,
-                )
-            }
+        let (array_mem, strings_mem) = match &array.ty {
+            Ty::Ptr(inner, mem) => match &**inner {
+                Ty::Ptr(_, strings) => (*mem, *strings),
+                _ => (*mem, *mem),
+            },
+            Ty::Int(_) => (Mem::Unknown, Mem::Unknown),
             _ => return self.unsupported("`join` of this type"),
         };
-        let (array_mem, string_mem) = strings_mem;
+        let array = self.scalar(array)?;
+        let array = self.zext64(array);
         let layout = ArgLayout {
             offset: 8,
             layout: ValueLayout::Array {
@@ -198,21 +189,45 @@ impl FnCx<'_, '_> {
         let meta = self.event_meta(kind, vec![layout], size, expanded_from);
         self.send_record(size, |cx, record| {
             cx.store_event_number(meta, record);
+            let read = Shared::JoinString {
+                array: by_helper(array_mem),
+                strings: by_helper(strings_mem),
+                warns: cx.reports_extra().then_some(cx.span),
+            };
             let done = cx.b.create_block();
             for index in 0..JOIN_STRINGS {
                 let dst = record.at(u64::from(8 + index * JOIN_STRING_SIZE));
-                cx.store_imm(types::I8, 0, dst);
-                let slot = cx.add_imm(array_value, i64::from(index) * 8);
-                let string = cx.read_number(array_mem, types::I64, slot)?;
+                let (dst, slot) = (cx.addr_value(dst), cx.add_imm(array, i64::from(index) * 8));
+                let there = cx.call_shared(read, &[dst, slot])?;
                 let next = cx.b.create_block();
-                cx.brif(string, next, done);
+                cx.brif(there, next, done);
                 cx.enter(next);
-                cx.read_string(string_mem, dst, JOIN_STRING_SIZE, string)?;
             }
             cx.jump(done, &[]);
             cx.enter(done);
             Ok(())
         })
+    }
+
+    /// Reads one string of an array, and says whether there is one.
+    pub(super) fn join_string_body(&mut self, array: Mem, strings: Mem) -> R<()> {
+        let [dst, slot] = self.params[..] else {
+            return self.internal("a string of an array without two addresses");
+        };
+        let dst = Addr::value(dst, 8);
+        self.store_imm(types::I8, 0, dst);
+        let word = self.temp_stack(8);
+        self.read_bytes(array, word, 8, slot)?;
+        let string = self.load(types::I64, word, Access::Own);
+        self.when(string, false, |cx| {
+            cx.read_string(strings, dst, JOIN_STRING_SIZE, string)?;
+            let there = cx.i64(1);
+            cx.b.ins().return_(&[there]);
+            cx.enter_unreachable();
+            Ok(())
+        })?;
+        self.return_default();
+        Ok(())
     }
 
     /// `skboutput(path, skb, len, skip)`: the record and the packet go through the packet buffer.
@@ -325,6 +340,14 @@ impl FnCx<'_, '_> {
         }
         self.call(Helper::TracePrintk, &call_args);
         Ok(())
+    }
+}
+
+/// The memory, for code that does not know where a pointer comes from: there is a helper for each.
+fn by_helper(mem: Mem) -> Mem {
+    match mem {
+        Mem::Unknown | Mem::User => mem,
+        Mem::Kernel | Mem::Ctx | Mem::Btf | Mem::Bpf => Mem::Kernel,
     }
 }
 

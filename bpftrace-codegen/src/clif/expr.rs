@@ -1,6 +1,6 @@
 //! Expressions: scalars as values, everything else as places in memory.
 
-use bpftrace_sema::{Builtin, Call, Expr, ExprKind, LocalIdx, LogicalOp, SlotIdx, StepTarget, Ty};
+use bpftrace_sema::{Builtin, Call, Expr, ExprKind, LocalIdx, SlotIdx, StepTarget, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Value, types};
 
@@ -383,7 +383,7 @@ impl FnCx<'_, '_> {
     }
 
     /// Statements in a scope of their own, then something that may use its variables.
-    fn scoped<T>(
+    pub(super) fn scoped<T>(
         &mut self,
         stmts: &[bpftrace_sema::Stmt],
         then: impl FnOnce(&mut Self) -> R<T>,
@@ -394,25 +394,6 @@ impl FnCx<'_, '_> {
             self.drop_local(local);
         }
         Ok(value)
-    }
-
-    /// `&&` and `||`.
-    fn logical(&mut self, op: LogicalOp, lhs: &Expr, rhs: &Expr) -> R<Value> {
-        let lhs = self.scalar(lhs)?;
-        match op {
-            LogicalOp::And => self.choose(
-                lhs,
-                types::I8,
-                |cx| cx.scalar(rhs),
-                |cx| Ok(cx.int(types::I8, 0)),
-            ),
-            LogicalOp::Or => self.choose(
-                lhs,
-                types::I8,
-                |cx| Ok(cx.int(types::I8, 1)),
-                |cx| cx.scalar(rhs),
-            ),
-        }
     }
 
     /// A slot that is a number or a bool.

@@ -41,6 +41,7 @@ mod arith;
 mod builtin;
 mod call;
 mod capture;
+mod condition;
 mod convert;
 mod core_types;
 mod event;

@@ -7,7 +7,7 @@ use bpftrace_meta::{
     EventId, EventMeta, Feature, HostSlot, HostValue, MapId, MapMeta, MapRole, MapSize,
     Requirement, SlotForm, SlotType, SourceRange, USDT_ENTRY_SIZE, UnwindTable, unwind,
 };
-use bpftrace_sema::{ImportedFunction, SlotIdx, Ty, TypedProgram};
+use bpftrace_sema::{ImportedFunction, Mem, SlotIdx, Ty, TypedProgram};
 use cranelift_codegen::ir::Function;
 
 use super::R;
@@ -159,6 +159,15 @@ pub(super) enum Shared {
     MergeMax { signed: bool },
     /// `(number) -> bucket of hist`, for scripts with many of them.
     HistBucket { bits: u32 },
+    /// `(where the string goes, where in the array its address is) -> whether it is there`.
+    JoinString {
+        /// Where the array is.
+        array: Mem,
+        /// Where its strings are.
+        strings: Mem,
+        /// The call that warnings name, where there are any.
+        warns: Option<Span>,
+    },
     /// `(context, where an argument of a USDT probe is) -> argument`.
     UsdtArg,
     /// `(pid, most frames) -> number of frames` of the registers in the state of unwinding.

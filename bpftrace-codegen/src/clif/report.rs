@@ -61,7 +61,7 @@ impl FnCx<'_, '_> {
     }
 
     /// Whether such failures are reported (`-k`).
-    fn reports_extra(&self) -> bool {
+    pub(super) fn reports_extra(&self) -> bool {
         self.m.program.options.extra_warnings
     }
 
@@ -189,12 +189,14 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::MergeMax { signed: false } => ("merge_max", 2),
         Shared::MergeMax { signed: true } => ("merge_max_signed", 2),
         Shared::HistBucket { .. } => ("hist_bucket", 1),
+        Shared::JoinString { .. } => ("join_string", 2),
         Shared::UsdtArg => ("usdt_arg", 2),
         Shared::Unwind => ("unwind", 2),
         Shared::UnwindFrame => ("unwind_frame", 0),
     };
     let name = match which {
         Shared::HistBucket { bits } => format!("{name}_{bits}"),
+        Shared::JoinString { .. } => format!("{name}_{index}"),
         _ => name.to_owned(),
     };
     let spec = FunctionSpec {
@@ -202,7 +204,12 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         name: name.clone(),
         role: Role::Subprogram,
         n_params,
-        span: some_span(m),
+        span: match which {
+            Shared::JoinString {
+                warns: Some(span), ..
+            } => span,
+            _ => some_span(m),
+        },
         has_span: false,
     };
     let mut program = Program::without_script(name);
@@ -220,6 +227,7 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
             cx.b.ins().return_(&[bucket]);
             Ok(())
         }
+        Shared::JoinString { array, strings, .. } => cx.join_string_body(array, strings),
         Shared::UsdtArg => cx.usdt_arg_body(),
         Shared::Unwind => cx.unwind_body(),
         Shared::UnwindFrame => cx.unwind_frame_body(),

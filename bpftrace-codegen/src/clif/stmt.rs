@@ -148,46 +148,6 @@ impl FnCx<'_, '_> {
         Ok(())
     }
 
-    /// Branches on a condition, without making a bool of `&&`, `||` and `!` first.
-    pub(super) fn condition(
-        &mut self,
-        cond: &Expr,
-        then: cranelift_codegen::ir::Block,
-        otherwise: cranelift_codegen::ir::Block,
-    ) -> R<()> {
-        use bpftrace_sema::{CastKind, ExprKind, LogicalOp, UnaryOp};
-        match &cond.kind {
-            ExprKind::Logical(op, lhs, rhs) => {
-                let second = self.b.create_block();
-                match op {
-                    LogicalOp::And => self.condition(lhs, second, otherwise)?,
-                    LogicalOp::Or => self.condition(lhs, then, second)?,
-                }
-                self.enter(second);
-                self.condition(rhs, then, otherwise)
-            }
-            ExprKind::Unary(UnaryOp::Not, operand) => self.condition(operand, otherwise, then),
-            ExprKind::Cast(CastKind::Truth, operand) if scalar_type(&operand.ty).is_some() => {
-                self.condition(operand, then, otherwise)
-            }
-            // Of an entry that is not there, the value is not looked at.
-            ExprKind::MapGet { map, key } if self.is_plain_number(*map, &cond.ty)? => {
-                let found = self.map_find(*map, key.as_deref())?;
-                let there = self.b.create_block();
-                self.brif(found, there, otherwise);
-                self.enter(there);
-                let value = self.map_number(found, &cond.ty)?;
-                self.brif(value, then, otherwise);
-                Ok(())
-            }
-            _ => {
-                let value = self.scalar(cond)?;
-                self.brif(value, then, otherwise);
-                Ok(())
-            }
-        }
-    }
-
     /// A loop that the verifier walks through: it has to end within the verifier's patience.
     fn while_stmt(&mut self, cond: &Expr, body: &[Stmt]) -> R<()> {
         let (head, inside, after) = (

@@ -10,6 +10,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::R;
 use super::capture;
+use super::condition::Verdict;
 use super::func::FnCx;
 use super::helper::Helper;
 use super::memory::{Access, Addr, Fill};
@@ -294,52 +295,54 @@ impl FnCx<'_, '_> {
     }
 
     /// Whether two strings are equal, up to the first NUL and within the smaller of both sizes.
-    pub(super) fn strings_equal(&mut self, lhs: &Expr, rhs: &Expr) -> R<Value> {
+    pub(super) fn strings_equal(&mut self, lhs: &Expr, rhs: &Expr, verdict: Verdict) -> R<()> {
         let (Ty::Str(m), Ty::Str(n)) = (&lhs.ty, &rhs.ty) else {
             return self.internal("a comparison of strings with something else");
         };
         let size = (*m).min(*n);
-        self.strings_equal_within(lhs, rhs, size)
+        self.strings_equal_within(lhs, rhs, size, verdict)
     }
 
-    /// `strncmp(a, b, n)`: 0 when equal.
-    pub(super) fn strncmp(&mut self, lhs: &Expr, rhs: &Expr, n: u32) -> R<Value> {
+    /// `strncmp(a, b, n)`.
+    pub(super) fn strncmp(&mut self, lhs: &Expr, rhs: &Expr, n: u32, verdict: Verdict) -> R<()> {
         let (Ty::Str(a), Ty::Str(b)) = (&lhs.ty, &rhs.ty) else {
             return self.unsupported("`strncmp` of something that is no string");
         };
         let size = n.min(*a).min(*b);
-        let equal = self.strings_equal_within(lhs, rhs, size)?;
-        let unequal = self.is_zero(equal);
-        Ok(self.zext64(unequal))
+        self.strings_equal_within(lhs, rhs, size, verdict)
     }
 
-    fn strings_equal_within(&mut self, lhs: &Expr, rhs: &Expr, size: u32) -> R<Value> {
+    fn strings_equal_within(
+        &mut self,
+        lhs: &Expr,
+        rhs: &Expr,
+        size: u32,
+        verdict: Verdict,
+    ) -> R<()> {
         if size == 0 {
-            return Ok(self.int(types::I8, 1));
+            self.jump(verdict.equal, &[]);
+            return Ok(());
         }
         for (constant, other) in [(lhs, rhs), (rhs, lhs)] {
             if let ExprKind::Str(bytes) = &constant.kind {
-                let bytes = bytes.clone();
                 let (addr, _) = self.mem(other)?;
-                return Ok(self.equals_constant(addr, &bytes, size));
+                self.equals_constant(addr, bytes, size, verdict);
+                return Ok(());
             }
         }
         let (a, _) = self.mem(lhs)?;
         let (b, _) = self.mem(rhs)?;
-        Ok(self.strings_equal_loop(a, b, size))
+        self.strings_equal_loop(a, b, size, verdict);
+        Ok(())
     }
 
     /// Compares with constant bytes, word by word, the NUL included if it is within `size`.
-    fn equals_constant(&mut self, addr: Addr, bytes: &[u8], size: u32) -> Value {
+    fn equals_constant(&mut self, addr: Addr, bytes: &[u8], size: u32, verdict: Verdict) {
         let mut wanted: Vec<u8> = bytes.iter().copied().take_while(|&b| b != 0).collect();
         if wanted.len() < size as usize {
             wanted.push(0);
         }
         wanted.truncate(size as usize);
-        let no = self.int(types::I8, 0);
-        let yes = self.int(types::I8, 1);
-        let after = self.b.create_block();
-        let result = self.b.append_block_param(after, types::I8);
         for (at, ty) in self.common_pieces(addr, addr, wanted.len() as u64) {
             let mut word = [0; 8];
             let width = ty.bytes() as usize;
@@ -347,19 +350,14 @@ impl FnCx<'_, '_> {
             let value = self.load(ty, addr.at(at), Access::Own);
             let same = self.cmp_imm(IntCC::Equal, value, i64::from_le_bytes(word));
             let next = self.b.create_block();
-            let differ = self.b.create_block();
-            self.brif(same, next, differ);
-            self.enter(differ);
-            self.jump(after, &[no]);
+            self.brif(same, next, verdict.unequal);
             self.enter(next);
         }
-        self.jump(after, &[yes]);
-        self.enter(after);
-        result
+        self.jump(verdict.equal, &[]);
     }
 
     /// Compares two strings in memory with a loop over words (or bytes, where they are not aligned).
-    fn strings_equal_loop(&mut self, a: Addr, b: Addr, size: u32) -> Value {
+    fn strings_equal_loop(&mut self, a: Addr, b: Addr, size: u32, verdict: Verdict) {
         let pieces = self.common_pieces(a, b, u64::from(size));
         let ty = match pieces.first() {
             Some(&(_, ty)) if pieces.iter().all(|&(_, other)| other == ty) => ty,
@@ -368,9 +366,7 @@ impl FnCx<'_, '_> {
         let step = i64::from(ty.bytes());
         let (a, b) = (self.addr_value(a), self.addr_value(b));
         let head = self.b.create_block();
-        let after = self.b.create_block();
         let at = self.b.append_block_param(head, types::I64);
-        let result = self.b.append_block_param(after, types::I8);
         let zero = self.i64(0);
         self.jump(head, &[zero]);
         self.b.switch_to_block(head);
@@ -392,30 +388,25 @@ impl FnCx<'_, '_> {
         let difference = self.b.ins().bxor(x, y);
         let first_difference = self.lowest_bit(difference);
         let first_end = self.lowest_bit(ends);
-        let ended = self.cmp_imm(IntCC::NotEqual, first_end, 0);
+        let ended = self.b.create_block();
+        self.brif(first_end, ended, verdict.unequal);
+        self.enter(ended);
         let before = self
             .b
             .ins()
             .icmp(IntCC::UnsignedLessThan, first_end, first_difference);
-        let verdict = self.b.ins().band(ended, before);
-        self.jump(after, &[verdict]);
+        self.brif(before, verdict.equal, verdict.unequal);
         self.enter(same);
-        let yes = self.int(types::I8, 1);
         let go_on = self.b.create_block();
-        let end = self.b.create_block();
-        self.brif(ends, end, go_on);
+        self.brif(ends, verdict.equal, go_on);
         self.enter(go_on);
         let next = self.add_imm(at, step);
         let more = self.cmp_imm(IntCC::UnsignedLessThan, next, i64::from(size));
         let again = self.b.create_block();
-        self.brif(more, again, end);
+        self.brif(more, again, verdict.equal);
         self.enter(again);
         self.jump(head, &[next]);
         self.b.seal_block(head);
-        self.enter(end);
-        self.jump(after, &[yes]);
-        self.enter(after);
-        result
     }
 
     fn lowest_bit(&mut self, value: Value) -> Value {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bpftrace_ast::source::Span;
 use bpftrace_meta::ARGUMENT_REGISTERS;
 
+use super::types::named_type;
 use super::{Lowerer, Val};
 use crate::import::param_tag;
 use crate::pass::units::ArgsOf;
@@ -233,16 +234,21 @@ impl Lowerer<'_, '_> {
                     )
             })
             .collect();
-        let found = match words.as_slice() {
-            [] => return None,
-            ["void"] => Some(TypeRef { object: 0, id: 0 }),
-            ["struct", name] => self.s.types.find_struct(name, false),
-            ["union", name] => self.s.types.find_struct(name, true),
-            ["enum", name] => self.s.types.find_enum(name),
-            words => self.s.types.find_typedef(&canonical_int(words)),
-        };
+        if words.is_empty() {
+            return None;
+        }
+        let found = known_type(&words).or_else(|| {
+            let types = self.s.types;
+            let found = match words.as_slice() {
+                ["struct", name] => types.find_struct(name, false),
+                ["union", name] => types.find_struct(name, true),
+                ["enum", name] => types.find_enum(name),
+                words => types.find_typedef(&words.join(" ")),
+            };
+            found.map(|found| self.s.imported.ty(types, found))
+        });
         let mut ty = match found {
-            Some(found) => self.s.imported.ty(self.s.types, found),
+            Some(ty) => ty,
             None if n_stars > 0 => Ty::Void,
             None => return None,
         };
@@ -403,37 +409,34 @@ fn argument(name: String, ty: Ty, bit_offset: u64) -> Member {
 /// Name of the member that is the return value.
 const RETVAL: &str = "retval";
 
-/// The name that BTF has for an integer type.
-fn canonical_int(words: &[&str]) -> String {
+/// A type that nobody has to be asked for. Most are: looking a name up costs more than all else.
+fn known_type(words: &[&str]) -> Option<Ty> {
+    if let [word] = words
+        && let Some(ty @ (Ty::Int(_) | Ty::Bool | Ty::Void)) = named_type(word)
+    {
+        return Some(ty);
+    }
+    c_integer(words).map(Ty::Int)
+}
+
+/// An integer type that C has by itself, as kernels are compiled.
+fn c_integer(words: &[&str]) -> Option<IntTy> {
     let has = |word: &str| words.contains(&word);
-    let n_longs = words.iter().filter(|word| **word == "long").count();
     let is_int = words.iter().all(|word| {
         matches!(
             *word,
             "unsigned" | "signed" | "long" | "short" | "int" | "char"
         )
     });
-    if !is_int {
-        return words.join(" ");
-    }
-    let base = match () {
-        () if has("char") => "char",
-        () if has("short") => "short",
-        () if n_longs >= 2 => "long long",
-        () if n_longs == 1 => "long",
-        () => "int",
+    let size = match () {
+        () if !is_int => return None,
+        () if has("char") => 1,
+        () if has("short") => 2,
+        () if has("long") => 8,
+        () => 4,
     };
-    let unsigned = has("unsigned");
-    match (base, unsigned) {
-        ("char", true) => "unsigned char".to_owned(),
-        ("char", false) => "char".to_owned(),
-        ("int", true) => "unsigned int".to_owned(),
-        ("int", false) => "int".to_owned(),
-        ("short", true) => "short unsigned int".to_owned(),
-        ("short", false) => "short int".to_owned(),
-        ("long", true) => "long unsigned int".to_owned(),
-        ("long", false) => "long int".to_owned(),
-        (_, true) => "long long unsigned int".to_owned(),
-        (_, false) => "long long int".to_owned(),
-    }
+    Some(IntTy {
+        size,
+        signed: !has("unsigned"),
+    })
 }

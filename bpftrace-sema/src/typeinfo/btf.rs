@@ -24,8 +24,10 @@ pub trait KernelFiles {
     fn modules(&self) -> Vec<String>;
     /// BTF of a module, split from the kernel's.
     fn module(&self, name: &str, base: &Btf) -> Option<Btf>;
-    /// Category and event of every tracepoint, sorted.
-    fn tracepoints(&self) -> Vec<(String, String)>;
+    /// Category and event of the tracepoints that match these patterns ([`wildcard_match`]), sorted.
+    ///
+    /// [`wildcard_match`]: bpftrace_meta::wildcard_match
+    fn tracepoints(&self, category: &str, event: &str) -> Vec<(String, String)>;
     /// Text of a tracepoint's `format` file.
     fn tracepoint_format(&self, category: &str, event: &str) -> Option<String>;
     /// Debug information of the executable or library that a path in an attach point stands for.
@@ -460,9 +462,7 @@ impl<F: KernelFiles> TypeSource for KernelTypes<F> {
             let pair = || (category.to_owned(), event.to_owned());
             return exists.then(pair).into_iter().collect();
         }
-        let mut all = self.files.tracepoints();
-        all.retain(|(c, e)| matches(category, c) && matches(event, e));
-        all
+        self.files.tracepoints(category, event)
     }
 
     fn tracepoint_format(&self, category: &str, event: &str) -> Option<Vec<FormatField>> {

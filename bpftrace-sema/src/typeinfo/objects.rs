@@ -38,7 +38,7 @@ impl KernelFiles for ObjectFiles {
         None
     }
 
-    fn tracepoints(&self) -> Vec<(String, String)> {
+    fn tracepoints(&self, _: &str, _: &str) -> Vec<(String, String)> {
         Vec::new()
     }
 
