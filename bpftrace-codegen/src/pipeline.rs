@@ -283,27 +283,43 @@ fn object_spec(
 
 fn source_lines(sources: &SourceMap, spans: &[Span], lines: &[(u32, u32)]) -> Vec<SourceLine> {
     let mut out: Vec<SourceLine> = Vec::new();
+    let mut last_source = None;
     for &(insn_idx, loc) in lines {
         let Some(&span) = spans.get(loc as usize) else {
             continue;
         };
         let file = sources.file(span.source);
         let start = sources.start(span);
-        let line = SourceLine {
+        let mut text = None;
+        if let Some(last) = out.last()
+            && last_source == Some(span.source)
+            && last.line == start.line
+        {
+            if last.column == start.col {
+                continue;
+            }
+            text = Some((last.file.clone(), last.text.clone()));
+        }
+        let (file, text) = text.unwrap_or_else(|| {
+            let text = beginning(file.line(start.line).trim());
+            (file.name().into(), text.into())
+        });
+        last_source = Some(span.source);
+        out.push(SourceLine {
             insn_idx,
-            file: file.name().to_owned(),
-            text: file.line(start.line).trim().to_owned(),
+            file,
+            text,
             line: start.line,
             column: start.col,
-        };
-        if let Some(last) = out.last()
-            && (last.line, last.column, &last.file) == (line.line, line.column, &line.file)
-        {
-            continue;
-        }
-        out.push(line);
+        });
     }
     out
+}
+
+/// What of a line is worth showing beside an instruction. Scripts may consist of one line.
+fn beginning(line: &str) -> &str {
+    const BYTES: usize = 512;
+    &line[..line.floor_char_boundary(BYTES)]
 }
 
 fn manifest(

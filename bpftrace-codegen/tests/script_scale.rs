@@ -21,9 +21,9 @@ const SLACK: f64 = 3.0;
 const TRIES: usize = 4;
 
 /// Compiles a probe of `n` statements; gives what that took of the processor's time.
-fn time(n: usize, statement: impl Fn(usize) -> String) -> Duration {
+fn time(n: usize, between: &str, statement: impl Fn(usize) -> String) -> Duration {
     let body: Vec<String> = (0..n).map(statement).collect();
-    let script = format!("begin {{\n$v = (uint64)1;\n{}\n}}", body.join("\n"));
+    let script = format!("begin {{\n$v = (uint64)1;\n{}\n}}", body.join(between));
     let start = cpu_time::of_thread();
     let mut sources = SourceMap::new();
     let source = sources.add("t.bt", script);
@@ -58,10 +58,14 @@ fn time(n: usize, statement: impl Fn(usize) -> String) -> Duration {
 }
 
 fn is_linear(statement: impl Fn(usize) -> String) {
+    is_linear_with("\n", statement);
+}
+
+fn is_linear_with(between: &str, statement: impl Fn(usize) -> String) {
     let (mut few, mut many) = (Duration::MAX, Duration::MAX);
     for _ in 0..TRIES {
-        few = few.min(time(FEW, &statement));
-        many = many.min(time(MANY, &statement));
+        few = few.min(time(FEW, between, &statement));
+        many = many.min(time(MANY, between, &statement));
         if many.as_secs_f64() <= few.as_secs_f64() * (MANY / FEW) as f64 * SLACK {
             return;
         }
@@ -107,4 +111,9 @@ fn histograms() {
 #[test]
 fn conditions_and_choices() {
     is_linear(|n| format!("if (pid == {n} && tid > 1) {{ @c = pid > {n} ? 1 : 2; }}"));
+}
+
+#[test]
+fn everything_on_one_line() {
+    is_linear_with(" ", |n| format!("@a[{n}] = $v + {n};"));
 }

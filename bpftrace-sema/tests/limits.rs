@@ -84,6 +84,32 @@ fn macros_that_double_end_in_a_diagnostic() {
     assert!(run(&text).is_some());
 }
 
+#[test]
+fn c_macros_that_double_end_in_a_diagnostic() {
+    let mut text = String::from("#define D0 1\n");
+    for i in 1..200 {
+        text.push_str(&format!("#define D{i} (D{0} + D{0})\n", i - 1));
+    }
+    assert!(run(&format!("{text}begin {{ print(D10); }}")).is_some());
+    assert!(run(&format!("{text}begin {{ print(D199); print(D198); }}")).is_none());
+}
+
+#[test]
+fn as_many_mistakes_as_there_are_names_take_time_in_proportion() {
+    let start = Instant::now();
+    let members: String = (0..4_000).map(|i| format!("int member{i}; ")).collect();
+    let reads: String = (0..10_000)
+        .map(|i| format!("@ = $s->mumber{i}; "))
+        .collect();
+    assert!(
+        run(&format!(
+            "struct s {{ {members} }}; begin {{ $s = (struct s *)0; {reads} }}"
+        ))
+        .is_none()
+    );
+    assert!(start.elapsed() < LONG, "took {:?}", start.elapsed());
+}
+
 /// Pieces of scripts in all combinations of two: what is wrong is said, and nothing panics.
 #[test]
 fn pieces_in_all_combinations() {

@@ -17,6 +17,15 @@ pub enum Color {
 /// How many columns a tab takes in a quoted source line.
 const TAB: &str = "    ";
 
+/// Longer lines are not quoted whole.
+const MAX_LINE: usize = 4096;
+
+/// How much of such a line is quoted on each side of what is marked.
+const AROUND: usize = 120;
+
+/// What stands for the rest of it.
+const CUT: &str = "...";
+
 /// All diagnostics: errors first, then warnings, each group in the given order.
 pub fn render_all(diagnostics: &[Diagnostic], map: &SourceMap, color: Color) -> String {
     let mut out = String::new();
@@ -113,9 +122,13 @@ fn source_lines(out: &mut String, map: &SourceMap, span: Span) {
         return;
     }
     let line = file.line(first.line);
+    let (from, to) = shown(line, first.col, last.col);
     let mut marker = String::new();
-    for (offset, character) in line.char_indices() {
-        let col = offset as u32 + 1;
+    if from > 0 {
+        marker.push_str(&" ".repeat(CUT.len()));
+    }
+    for (offset, character) in line[from..to].char_indices() {
+        let col = (from + offset) as u32 + 1;
         if col >= last.col {
             break;
         }
@@ -123,7 +136,26 @@ fn source_lines(out: &mut String, map: &SourceMap, span: Span) {
         let width = if character == '\t' { TAB.len() } else { 1 };
         marker.extend(std::iter::repeat_n(mark, width));
     }
-    let _ = writeln!(out, "{}\n{marker}", line.replace('\t', TAB));
+    let before = if from > 0 { CUT } else { "" };
+    let after = if to < line.len() { CUT } else { "" };
+    let text = line[from..to].replace('\t', TAB);
+    let _ = writeln!(out, "{before}{text}{after}\n{marker}");
+}
+
+/// Which bytes of a line are quoted: all of them, or what is around the marked ones if it is a very long line.
+/// With whole lines, the mistakes of a script that is one line would take space with the square of its length.
+fn shown(line: &str, first_col: u32, last_col: u32) -> (usize, usize) {
+    if line.len() <= MAX_LINE {
+        return (0, line.len());
+    }
+    let marked = (first_col as usize).saturating_sub(1);
+    let end = (last_col as usize).saturating_sub(1).max(marked);
+    let from = marked.saturating_sub(AROUND);
+    let to = end.min(marked + MAX_LINE).saturating_add(AROUND);
+    (
+        line.floor_char_boundary(from),
+        line.ceil_char_boundary(to.min(line.len())),
+    )
 }
 
 #[cfg(test)]
@@ -145,6 +177,25 @@ mod tests {
         assert_eq!(
             render(&diagnostic, &map, Color::Never),
             "a.bt:2:2-5: ERROR: no foo\n    foo(1);\n    ~~~\nHINT: try bar\n"
+        );
+    }
+
+    #[test]
+    fn very_long_lines_are_quoted_around_the_mark() {
+        let (map, id) = map(&format!(
+            "{}\tfoo\u{e9}{}",
+            "a".repeat(3000),
+            "b".repeat(3000)
+        ));
+        let diagnostic = Diagnostic::error(Code::SYNTAX, Span::new(id, 3001, 3004), "no foo");
+        assert_eq!(
+            render(&diagnostic, &map, Color::Never),
+            format!(
+                "a.bt:1:3002-3005: ERROR: no foo\n...{}    foo\u{e9}{}...\n{}~~~\n",
+                "a".repeat(119),
+                "b".repeat(118),
+                " ".repeat(3 + 119 + 4),
+            )
         );
     }
 

@@ -187,6 +187,12 @@ pub enum BackendError {
         /// Instructions between the jump and its target.
         distance: i64,
     },
+    /// What is unrolled gives more instructions than the kernel takes.
+    #[error("the program is too large: more than {limit} instructions, with what is unrolled")]
+    TooLong {
+        /// How many are possible.
+        limit: usize,
+    },
     /// Register allocation failed. Always a bug in the back end.
     #[error("register allocation failed: {0}")]
     Regalloc(String),

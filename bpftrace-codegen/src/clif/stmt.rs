@@ -8,6 +8,12 @@ use super::R;
 use super::capture;
 use super::func::{FnCx, LoopExit};
 use super::place::scalar_type;
+use crate::bpf::BackendError;
+use crate::error::CodegenError;
+
+/// No program that the kernel takes has as many instructions as are written for a larger one; `unroll` in
+/// `unroll` would fill the memory.
+const MAX_INSTS: usize = 500_000;
 
 /// Whether the statements behind can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +214,12 @@ impl FnCx<'_, '_> {
             self.b.seal_block(head);
         } else {
             for _ in 0..times {
+                if self.b.func.dfg.num_insts() > MAX_INSTS {
+                    return Err(CodegenError::TooLarge {
+                        span: self.span,
+                        source: BackendError::TooLong { limit: MAX_INSTS },
+                    });
+                }
                 let next = self.b.create_block();
                 self.loops.push(LoopExit::Blocks { after, next });
                 self.stmts(body)?;

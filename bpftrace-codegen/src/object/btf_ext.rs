@@ -172,8 +172,8 @@ mod tests {
     fn line(insn_idx: u32, line: u32) -> SourceLine {
         SourceLine {
             insn_idx,
-            file: "f".to_owned(),
-            text: format!("line {line}"),
+            file: "f".into(),
+            text: format!("line {line}").into(),
             line,
             column: 2,
         }

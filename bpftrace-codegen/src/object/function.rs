@@ -1,5 +1,7 @@
 //! Functions of the object and of the kernel.
 
+use std::rc::Rc;
+
 use super::types::TypeRef;
 use crate::bpf::Reloc;
 
@@ -52,9 +54,9 @@ pub struct SourceLine {
     /// First instruction, in units of 8 bytes from the start of the function.
     pub insn_idx: u32,
     /// Name of the file.
-    pub file: String,
+    pub file: Rc<str>,
     /// Text of the line.
-    pub text: String,
+    pub text: Rc<str>,
     /// Line number, from 1 on; the format ends at 4,194,303.
     pub line: u32,
     /// Column, from 1 on; 0 if unknown; the format ends at 1,023.

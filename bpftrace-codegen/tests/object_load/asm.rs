@@ -145,8 +145,8 @@ impl Assembler {
     pub(crate) fn line(mut self, line: u32, text: &str) -> Self {
         self.lines.push(SourceLine {
             insn_idx: self.position(),
-            file: "script.bt".to_owned(),
-            text: text.to_owned(),
+            file: "script.bt".into(),
+            text: text.into(),
             line,
             column: 1,
         });

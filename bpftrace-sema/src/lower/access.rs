@@ -9,7 +9,7 @@ use bpftrace_ast::source::Span;
 use super::ops::untrusted;
 use super::{Lowerer, Val};
 use crate::join::{Literals, Range, element_range};
-use crate::{Expr, ExprKind, IntTy, Mem, Origin, StructId, Ty, codes, suggest};
+use crate::{Expr, ExprKind, IntTy, Mem, Origin, StructId, Ty, codes};
 
 /// Anonymous structs in anonymous structs go no deeper.
 const MAX_ANONYMOUS: usize = 16;
@@ -34,8 +34,7 @@ impl Lowerer<'_, '_> {
             Ty::Record(fields) => {
                 let found = fields.iter().position(|(name, _)| *name == field.name);
                 let Some(at) = found else {
-                    let near =
-                        suggest::nearest(&field.name, fields.iter().map(|(n, _)| n.as_str()));
+                    let near = self.nearest(&field.name, fields.iter().map(|(n, _)| n.as_str()));
                     let mut diag = Diagnostic::error(
                         codes::UNKNOWN_FIELD,
                         field.span,
@@ -212,7 +211,7 @@ impl Lowerer<'_, '_> {
             return;
         }
         let is_parameter = def.origin == Origin::Registers;
-        let near = suggest::nearest(
+        let near = self.nearest(
             &field.name,
             def.members
                 .iter()

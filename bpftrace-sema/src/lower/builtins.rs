@@ -114,7 +114,7 @@ impl Lowerer<'_, '_> {
             diag = diag.with_hint(format!("{name} is a function: write {name}()"));
         } else if let Some(near) = {
             let known = BUILTINS.iter().copied().chain(stdlib::names());
-            suggest::nearest(name, known)
+            self.nearest(name, known)
         } {
             diag = diag.with_hint(format!("Did you mean: {near}?"));
         } else if let Some(hint) = self.s.missing_header_hint() {

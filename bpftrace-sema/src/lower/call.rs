@@ -80,7 +80,7 @@ impl Lowerer<'_, '_> {
         for function in function_names().chain(stdlib::names()) {
             known.push(function);
         }
-        if let Some(near) = suggest::nearest(name, known) {
+        if let Some(near) = self.nearest(name, known) {
             diag = diag.with_hint(format!("Did you mean: {near}()?"));
         }
         self.s.diags.push(diag);

@@ -7,7 +7,7 @@ use bpftrace_meta::{HostValue, ParamKind};
 use super::{Lowerer, MAX_CHAIN, Val, int_value};
 use crate::env::{KeyState, Merged};
 use crate::join::Literals;
-use crate::{Expr, ExprKind, IntTy, LocalIdx, Mem, StepTarget, StructId, Ty, codes, suggest};
+use crate::{Expr, ExprKind, IntTy, LocalIdx, Mem, StepTarget, StructId, Ty, codes};
 
 impl Lowerer<'_, '_> {
     /// An expression, of whatever type it has.
@@ -134,7 +134,7 @@ impl Lowerer<'_, '_> {
 
     fn variable(&mut self, span: Span, name: &str) -> Val {
         let Some(&idx) = self.visible.get(name) else {
-            let near = suggest::nearest(name, self.visible.keys().map(String::as_str));
+            let near = self.nearest(name, self.visible.keys().map(String::as_str));
             let mut diag = bpftrace_ast::diag::Diagnostic::error(
                 codes::UNDEFINED_VARIABLE,
                 span,

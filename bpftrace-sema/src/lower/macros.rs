@@ -125,9 +125,7 @@ impl Lowerer<'_, '_> {
             }
         }
         let body = rewriter.block(&definition.body);
-        self.s.n_expanded += rewriter.n_nodes;
-        if self.s.n_expanded > MAX_EXPANDED {
-            self.error(codes::LIMIT, span, "macros expand to too much code");
+        if self.too_much_code(span, rewriter.n_nodes) {
             return Val::unknown(span);
         }
         let first_diag = self.s.diags.len();
@@ -169,6 +167,18 @@ impl Lowerer<'_, '_> {
             val.expr.span = span;
         }
         val
+    }
+
+    /// Counts the nodes of an expansion; `true` (and an error) when there have been too many. Macros that mention
+    /// each other twice grow exponentially: once it has been said that they do, no more is expanded.
+    fn too_much_code(&mut self, span: Span, n_nodes: usize) -> bool {
+        let said = self.s.n_expanded > MAX_EXPANDED;
+        self.s.n_expanded = self.s.n_expanded.saturating_add(n_nodes.max(1));
+        let too_much = self.s.n_expanded > MAX_EXPANDED;
+        if too_much && !said {
+            self.error(codes::LIMIT, span, "macros expand to too much code");
+        }
+        too_much
     }
 
     /// A C macro as an expression.
@@ -214,7 +224,10 @@ impl Lowerer<'_, '_> {
             );
             return Val::unknown(span);
         };
-        let tree = Rewriter::moved(&tree, span);
+        let (tree, n_nodes) = Rewriter::moved(&tree, span);
+        if self.too_much_code(span, n_nodes) {
+            return Val::unknown(span);
+        }
         self.c_expansions.push(name.to_owned());
         let val = self.expr(&tree);
         self.c_expansions.pop();

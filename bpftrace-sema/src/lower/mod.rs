@@ -46,6 +46,7 @@ use crate::pass::macros::{Caller, Macros};
 use crate::pass::units::Unit;
 use crate::spell::spell;
 use crate::stdlib::Library;
+use crate::suggest;
 use crate::typeinfo::TypeSource;
 use crate::{
     AggTy, Body, EnumTyId, Expr, ExprKind, ImportedFunction, IntTy, Local, LocalIdx, MapIdx, Mem,
@@ -504,6 +505,20 @@ impl Lowerer<'_, '_> {
             None if val.is_void() => "none".to_owned(),
             None => self.spell(val.ty()),
         }
+    }
+
+    /// The known name that a mistaken one is nearest to. Not once there have been many mistakes: as many of them as
+    /// there are names would take time with the square.
+    fn nearest<'c>(
+        &self,
+        name: &str,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) -> Option<&'c str> {
+        const ENOUGH: usize = 100;
+        if self.s.diags.len() >= ENOUGH {
+            return None;
+        }
+        suggest::nearest(name, candidates)
     }
 
     /// Goes one level down; `false` (and an error) when that is too deep.

@@ -49,13 +49,13 @@ pub(crate) struct Rewriter {
 }
 
 impl Rewriter {
-    /// Moves everything in an expression to one place.
-    pub(crate) fn moved(expr: &Expr, place: Span) -> Expr {
-        Rewriter {
+    /// Moves everything in an expression to one place. With the number of nodes that it has.
+    pub(crate) fn moved(expr: &Expr, place: Span) -> (Expr, usize) {
+        let mut rewriter = Rewriter {
             place: Some(place),
             ..Rewriter::default()
-        }
-        .expr(expr)
+        };
+        (rewriter.expr(expr), rewriter.n_nodes)
     }
 
     fn span(&self, span: Span) -> Span {
