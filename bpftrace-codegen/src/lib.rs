@@ -29,6 +29,7 @@ mod clif;
 mod error;
 mod meta_out;
 mod midend;
+mod twins;
 
 pub use dump::{DumpStages, Dumps};
 pub use error::CodegenError;

@@ -17,6 +17,7 @@ use crate::error::CodegenError;
 use crate::meta_out::{self, SourceLines};
 use crate::object::{self, BpfObject, FunctionDef, ObjectSpec, Placement, Signature, SourceLine};
 use crate::symbols::STACK_SIZE;
+use crate::twins;
 
 /// Bytes of stack that values may take, tried in turn until the back end's spills fit too.
 const STACK_BUDGETS: [u32; 4] = [256, 128, 64, 0];
@@ -135,12 +136,28 @@ fn compile_functions(
         dump_vcode: options.dump.vcode,
         ..BackendOptions::new()
     };
-    let mut compiled = Vec::with_capacity(lowered.functions.len());
-    for function in &mut lowered.functions {
+    let twins = twins::find(&lowered.functions);
+    let mut compiled: Vec<CompiledFunction> = Vec::with_capacity(lowered.functions.len());
+    for (function, twin) in lowered.functions.iter_mut().zip(twins) {
         dumps.add_clif(&function.name, &function.func);
         let func = std::mem::replace(&mut function.func, cranelift_codegen::ir::Function::new());
-        let result = bpf::compile_function(func, &backend)
-            .map_err(|source| backend_error(source, function.span, &lowered.spans))?;
+        let adapted = twin.and_then(|twin| Some(twin.adapt(compiled.get(twin.of)?)));
+        let result = match adapted {
+            Some(adapted) if !backend.verify && !backend.dump_clif_opt && !backend.dump_vcode => {
+                adapted
+            }
+            adapted => {
+                let own = bpf::compile_function(func, &backend)
+                    .map_err(|source| backend_error(source, function.span, &lowered.spans))?;
+                if adapted.is_some_and(|adapted| !adapted.is_same_code(&own)) {
+                    return Err(CodegenError::Internal {
+                        span: function.span,
+                        what: format!("{} is not what its twin is", function.name),
+                    });
+                }
+                own
+            }
+        };
         dumps.add_compiled(&function.name, &result);
         compiled.push(result);
     }

@@ -96,6 +96,16 @@ pub struct CompiledFunction {
     pub vcode: Option<String>,
 }
 
+impl CompiledFunction {
+    /// Whether another is the same but for the texts.
+    pub(crate) fn is_same_code(&self, other: &Self) -> bool {
+        self.code == other.code
+            && self.relocs == other.relocs
+            && self.lines == other.lines
+            && self.stack_size == other.stack_size
+    }
+}
+
 /// A place in the code that somebody else fills in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reloc {

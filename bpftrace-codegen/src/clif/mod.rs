@@ -64,7 +64,7 @@ mod string;
 mod unwind;
 mod usdt;
 
-pub(crate) use module::{FunctionRole, Lowered};
+pub(crate) use module::{ClifFunction, FunctionRole, Lowered};
 pub(crate) use program::lower_program;
 
 use memory::Addr;
