@@ -18,14 +18,17 @@ pub(super) struct Usage {
     pub(super) assigned: bool,
 }
 
-/// How each variable of a body is used.
-pub(super) fn analyze(body: &Body) -> Vec<Usage> {
+/// How each variable of a body is used, of which the first `n_params` are there when it starts.
+pub(super) fn analyze(body: &Body, n_params: u32) -> Vec<Usage> {
     let mut walk = Walk {
         usage: vec![Usage::default(); body.locals.len()],
         region_of: vec![None; body.locals.len()],
         region: 0,
         n_regions: 1,
     };
+    for param in 0..n_params {
+        walk.touch(LocalIdx(param));
+    }
     walk.stmts(&body.stmts);
     walk.usage
 }

@@ -8,7 +8,8 @@ use super::R;
 use super::func::FnCx;
 use super::memory::{Access, Addr, Fill};
 use super::once::NAME_SIZE;
-use super::place::{EntryValue, is_by_address, scalar_type};
+use super::place::{EntryValue, is_by_address, is_in_memory, scalar_type};
+use super::program::MAX_REGISTERS;
 use crate::meta_out::stored_size;
 use crate::object::{CoreKind, CoreReloc};
 use crate::symbols::Symbol;
@@ -45,7 +46,7 @@ impl FnCx<'_, '_> {
                 self.step(target, &expr.ty, *decrement, true, *by)?;
             }
             ExprKind::CallFunction(function, args) if expr.ty == Ty::Void => {
-                self.call_function(*function, args)?;
+                self.call_function(*function, args, None)?;
             }
             ExprKind::CallImported(function, args) if expr.ty == Ty::Void => {
                 self.call_imported(*function, args)?;
@@ -181,8 +182,14 @@ impl FnCx<'_, '_> {
                 by,
             } => self.step(target, &expr.ty, *decrement, *post, *by),
             ExprKind::Call(call) => self.scalar_call(call, &expr.ty),
+            ExprKind::CallFunction(function, args) if is_by_address(&expr.ty) => {
+                let size = self.size_of(&expr.ty)?;
+                let result = self.permanent(size);
+                self.call_for_result(*function, args, result, size)?;
+                Ok(self.addr_value(result))
+            }
             ExprKind::CallFunction(function, args) => {
-                let value = self.call_function(*function, args)?;
+                let value = self.call_function(*function, args, None)?;
                 Ok(self.resize_int(value, ty, false))
             }
             ExprKind::CallImported(function, args) => {
@@ -329,8 +336,17 @@ impl FnCx<'_, '_> {
             }
             ExprKind::Builtin(builtin) => self.store_builtin(*builtin, &expr.ty, dst, fill),
             ExprKind::Call(call) => self.store_call(call, &expr.ty, dst, fill),
-            ExprKind::CallFunction(..) | ExprKind::CallImported(..) => {
-                self.unsupported("a function that returns a value in memory")
+            ExprKind::CallFunction(function, args) => {
+                let size = self.size_of(&expr.ty)?;
+                if dst.alignment() == 8 {
+                    return self.call_for_result(*function, args, dst, size);
+                }
+                let result = self.temp(size);
+                self.call_for_result(*function, args, result, size)?;
+                self.copy_value(&expr.ty, dst, fill, result, Fill::Exact)
+            }
+            ExprKind::CallImported(..) => {
+                self.internal("an imported function that returns a value in memory")
             }
             _ if expr.ty == Ty::Void => Ok(()),
             _ => self.internal(format!("no way to store a value of type {:?}", expr.ty)),
@@ -487,9 +503,42 @@ impl FnCx<'_, '_> {
     }
 
     /// Calls a subprogram of the script.
-    fn call_function(&mut self, function: bpftrace_sema::FunctionIdx, args: &[Expr]) -> R<Value> {
-        let values = self.passed(args)?;
-        Ok(self.call_subprog(function.0, &values))
+    /// Calls a function of the script; `result` is where it leaves a value that is not returned in a register.
+    fn call_function(
+        &mut self,
+        function: bpftrace_sema::FunctionIdx,
+        args: &[Expr],
+        result: Option<Addr>,
+    ) -> R<Value> {
+        let args = self.passed(args)?;
+        let mut words = vec![self.ctx()];
+        words.extend(result.map(|result| self.addr_value(result)));
+        words.extend(args);
+        if words.len() > MAX_REGISTERS {
+            let rest = words.split_off(MAX_REGISTERS - 1);
+            let block = self.temp_stack(8 * rest.len() as u32);
+            for (i, word) in rest.into_iter().enumerate() {
+                self.store(word, block.at(8 * i as u64));
+            }
+            words.push(self.addr_value(block));
+        }
+        Ok(self.call_subprog(function.0, &words))
+    }
+
+    /// Calls a function of the script for a value of so many bytes in memory.
+    fn call_for_result(
+        &mut self,
+        function: bpftrace_sema::FunctionIdx,
+        args: &[Expr],
+        result: Addr,
+        size: u32,
+    ) -> R<()> {
+        // A function that ends early leaves nothing there, and the verifier wants to see something.
+        if result.is_stack() {
+            self.zero(result, u64::from(size));
+        }
+        self.call_function(function, args, Some(result))?;
+        Ok(())
     }
 
     fn call_imported(
@@ -497,6 +546,9 @@ impl FnCx<'_, '_> {
         function: bpftrace_sema::ImportedFunctionIdx,
         args: &[Expr],
     ) -> R<Value> {
+        if args.len() > MAX_REGISTERS {
+            return self.unsupported("a function with more than five parameters");
+        }
         let values = self.passed(args)?;
         let program = self.m.program;
         let Some(function) = program.imported_functions.get(function.0 as usize) else {
@@ -508,12 +560,9 @@ impl FnCx<'_, '_> {
 
     /// Arguments as they are in registers: of what is in memory, its address.
     fn passed(&mut self, args: &[Expr]) -> R<Vec<Value>> {
-        if args.len() > 5 {
-            return self.unsupported("a function with more than five parameters");
-        }
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
-            if scalar_type(&arg.ty).is_none() {
+            if is_in_memory(&arg.ty) {
                 let addr = match arg.kind {
                     ExprKind::Str(_) => self.mem(arg)?.0,
                     _ => {

@@ -80,6 +80,11 @@ pub(super) fn is_by_address(ty: &Ty) -> bool {
     matches!(ty, Ty::Struct(..) | Ty::Array(..))
 }
 
+/// Whether functions take and return values of the type by address.
+pub(super) fn is_in_memory(ty: &Ty) -> bool {
+    is_by_address(ty) || *ty != Ty::Void && scalar_type(ty).is_none()
+}
+
 impl<'p> FnCx<'_, 'p> {
     pub(super) fn size_of(&self, ty: &Ty) -> R<u32> {
         match u32::try_from(stored_size(&self.m.program.types, ty)) {

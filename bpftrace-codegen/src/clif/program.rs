@@ -5,12 +5,14 @@ use bpftrace_meta::ProgramKind;
 use bpftrace_sema::{Body, Local, Probe, TypedProgram};
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types;
 
 use super::R;
 use super::capture::{self, Usage};
 use super::func::{FnCx, FunctionSpec, Role, build};
+use super::memory::{Access, Addr};
 use super::module::{Lowered, Module};
-use super::place::Place;
+use super::place::{Place, is_in_memory};
 use super::session;
 use super::stack::ScratchArena;
 use crate::meta_out::identifier;
@@ -37,6 +39,8 @@ pub(super) struct Program<'p> {
     pub(super) n_callbacks: u32,
     /// Whether a loop's body that is being built ends the probe.
     pub(super) callback_returns: bool,
+    /// Offset in the frame of the address of what a function returns in memory.
+    pub(super) result: Option<u32>,
 }
 
 /// The structure that a probe's main function shares with its callbacks.
@@ -69,10 +73,10 @@ impl Frame {
 }
 
 impl<'p> Program<'p> {
-    pub(super) fn new(body: &'p Body, name: String) -> Self {
+    pub(super) fn new(body: &'p Body, n_params: u32, name: String) -> Self {
         Self {
             locals: &body.locals,
-            usage: capture::analyze(body),
+            usage: capture::analyze(body, n_params),
             places: vec![None; body.locals.len()],
             ..Self::without_script(name)
         }
@@ -95,6 +99,7 @@ impl<'p> Program<'p> {
             name,
             n_callbacks: 0,
             callback_returns: false,
+            result: None,
         }
     }
 }
@@ -114,13 +119,17 @@ pub(crate) fn lower_program(
     }
     let mut scratch = ScratchEntries::default();
     for (index, function) in program.functions.iter().enumerate() {
-        let mut p = Program::new(&function.body, format!("fn_{}", identifier(&function.name)));
+        let mut p = Program::new(
+            &function.body,
+            function.n_params,
+            format!("fn_{}", identifier(&function.name)),
+        );
         p.scratch_entry = scratch.next(None);
         let spec = FunctionSpec {
             index: index as u32,
             name: p.name.clone(),
             role: Role::Subprogram,
-            n_params: function.n_params,
+            n_params: n_words(function).min(MAX_REGISTERS as u32),
             span: function.span,
             has_span: true,
         };
@@ -155,6 +164,16 @@ pub(crate) fn lower_program(
     module.finish()
 }
 
+/// Most parameters of BPF functions.
+pub(super) const MAX_REGISTERS: usize = 5;
+
+/// What a function of the script is called with: the program's context, where to leave a result that is not
+/// returned in a register, and the parameters. What is more than there are registers is in memory, with its address
+/// in the last register.
+fn n_words(function: &bpftrace_sema::Function) -> u32 {
+    1 + u32::from(is_in_memory(&function.ret)) + function.n_params
+}
+
 /// What came of lowering a probe.
 struct LoweredProbe {
     function: u32,
@@ -173,7 +192,7 @@ fn lower_probe<'p>(
     if role == Role::Subprogram {
         name.push_str("_part");
     }
-    let mut p = Program::new(&probe.body, name);
+    let mut p = Program::new(&probe.body, 0, name);
     p.probe_index = index;
     p.kind = Some(probe.kind);
     p.default_return = match probe.kind {
@@ -339,13 +358,41 @@ impl FnCx<'_, '_> {
     }
 
     fn function_body(&mut self, function: &bpftrace_sema::Function) -> R<()> {
-        for index in 0..function.n_params {
-            let local = bpftrace_sema::LocalIdx(index);
-            self.define_param(local, self.params[index as usize])?;
+        let mut words = self.params.clone();
+        let n_words = n_words(function) as usize;
+        if n_words > words.len()
+            && let Some(block) = words.pop()
+        {
+            for i in 0..n_words - words.len() {
+                let place = Addr::value(block, 8).at(8 * i as u64);
+                words.push(self.load(types::I64, place, Access::Own));
+            }
+        }
+        // The context is in front.
+        let mut words = words.into_iter().skip(1);
+        if is_in_memory(&function.ret)
+            && let Some(result) = words.next()
+        {
+            // Loops in the function find it in the frame.
+            let offset = self.p.frame.alloc(8);
+            self.store(result, Addr::frame(offset));
+            self.p.result = Some(offset);
+        }
+        for (index, value) in words.enumerate() {
+            self.define_param(bpftrace_sema::LocalIdx(index as u32), value)?;
         }
         self.stmts(&function.body.stmts)?;
         self.return_default();
         Ok(())
+    }
+
+    /// Where the function leaves what it returns.
+    pub(super) fn result_place(&mut self) -> R<Addr> {
+        let Some(offset) = self.p.result else {
+            return self.internal("a value in memory that nobody waits for");
+        };
+        let result = self.load(types::I64, Addr::frame(offset), Access::Own);
+        Ok(Addr::value(result, 8))
     }
 
     /// Whether the verifier takes nothing but 0 as the result of the program.

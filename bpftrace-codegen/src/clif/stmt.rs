@@ -7,7 +7,8 @@ use cranelift_codegen::ir::{InstBuilder, types};
 use super::R;
 use super::capture;
 use super::func::{FnCx, LoopExit};
-use super::place::scalar_type;
+use super::memory::Fill;
+use super::place::{is_in_memory, scalar_type};
 use crate::bpf::BackendError;
 use crate::error::CodegenError;
 
@@ -255,12 +256,16 @@ impl FnCx<'_, '_> {
                 self.effect(value)?;
                 None
             }
-            Some(value) if scalar_type(&value.ty).is_some() => {
+            Some(value) if is_in_memory(&value.ty) => {
+                let result = self.result_place()?;
+                self.store_expr(value, result, Fill::Exact)?;
+                None
+            }
+            Some(value) => {
                 let signed = matches!(&value.ty, Ty::Int(int) if int.signed);
                 let value = self.scalar(value)?;
                 Some(self.resize_int(value, types::I64, signed))
             }
-            Some(_) => return self.unsupported("a function that returns a value in memory"),
             None => None,
         };
         if self.is_callback() {

@@ -50,7 +50,7 @@ pub const RUNTIME_HELP: &str = "\
     --test           run the test probes
     --traceable-functions FILE  list of functions that can be traced
     --unsafe         leave out safety checks of attach points
-    --usdt-file-activation  accepted; USDT probes are not supported yet
+    --usdt-file-activation  accepted; USDT semaphores always go by file
 ";
 
 /// A pid as `-p` takes it.

@@ -20,8 +20,11 @@ pub(crate) struct Signature {
     pub(crate) span: Span,
 }
 
-/// Arguments of BPF functions are in registers.
-pub(super) const MAX_PARAMS: usize = 5;
+/// Most parameters: those that are not in registers take stack of the caller.
+const MAX_PARAMS: usize = 16;
+
+/// Most parameters of functions that somebody else compiled: theirs are all in registers.
+pub(super) const MAX_IMPORTED_PARAMS: usize = 5;
 
 /// Finds out what the functions of the script take and return.
 pub(crate) fn read_signatures<'a>(
@@ -75,7 +78,7 @@ impl Lowerer<'_, '_> {
             .partition(|(_, param)| is_typeof(param));
         let mut params = vec![(String::new(), Ty::Void); function.params.len()];
         for (at, param) in plain.into_iter().chain(derived) {
-            let ty = self.passed_type(&param.ty, true);
+            let ty = self.passed_type(&param.ty);
             params[at] = (param.var.name.clone(), ty.clone());
             if !self.visible.contains_key(&param.var.name) {
                 let idx = self.declare(&param.var.name, param.var.span);
@@ -90,7 +93,7 @@ impl Lowerer<'_, '_> {
         let ret = if is_void {
             Ty::Void
         } else {
-            self.passed_type(&function.return_type, false)
+            self.passed_type(&function.return_type)
         };
         Signature {
             name: function.name.name.clone(),
@@ -100,24 +103,27 @@ impl Lowerer<'_, '_> {
         }
     }
 
-    /// A type of what is passed in a register, or by address to a function.
-    fn passed_type(&mut self, spec: &node::TypeSpec, by_address: bool) -> Ty {
-        match self.type_spec(spec) {
-            Some(Ty::Str(0)) if by_address => Ty::Str(self.s.settings.max_strlen),
-            Some(ty @ Ty::Str(_)) if by_address => ty,
-            Some(ty @ (Ty::Int(_) | Ty::Bool | Ty::Enum(..))) => ty,
+    /// A type of what functions take and return.
+    fn passed_type(&mut self, spec: &node::TypeSpec) -> Ty {
+        let max = self.s.settings.max_strlen;
+        let ty = match self.type_spec(spec) {
+            Some(Ty::Str(0)) => Ty::Str(max),
+            Some(Ty::Buf(0)) => Ty::Buf(max),
             Some(Ty::Ptr(pointee, _)) => Ty::Ptr(pointee, Mem::Kernel),
-            Some(other) => {
-                let spelled = self.spell(&other);
+            Some(ty @ (Ty::Void | Ty::Agg(_))) => {
+                let spelled = self.spell(&ty);
                 self.error(
-                    codes::UNSUPPORTED,
+                    codes::TYPE_MISMATCH,
                     spec.span,
-                    format!("values of type {spelled} in calls of functions are not supported yet"),
+                    format!("Values of type {spelled} cannot be passed to or from functions"),
                 );
-                Ty::Int(IntTy::I64)
+                return Ty::Int(IntTy::I64);
             }
-            None => Ty::Int(IntTy::I64),
-        }
+            Some(other) => self.storage_type(&other),
+            None => return Ty::Int(IntTy::I64),
+        };
+        self.s.imported.complete_value(self.s.types, &ty);
+        ty
     }
 
     /// The body of a function; its parameters are the first variables.

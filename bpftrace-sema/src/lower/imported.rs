@@ -4,7 +4,7 @@ use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::node;
 use bpftrace_ast::source::Span;
 
-use super::functions::MAX_PARAMS;
+use super::functions::MAX_IMPORTED_PARAMS;
 use super::{Lowerer, Session, Val};
 use crate::pass::imports::ImportedObject;
 use crate::typeinfo::{RawType, TypeRef, TypeSource, WithObjects};
@@ -62,8 +62,10 @@ fn imported_function(
     let Some(info) = types.function(object, name) else {
         return Err("the object's BTF does not describe it".to_owned());
     };
-    if info.params.len() > MAX_PARAMS {
-        return Err(format!("functions take at most {MAX_PARAMS} arguments"));
+    if info.params.len() > MAX_IMPORTED_PARAMS {
+        return Err(format!(
+            "functions take at most {MAX_IMPORTED_PARAMS} arguments"
+        ));
     }
     let mut passed = |what: &str, ty: TypeRef| match session.imported.ty(session.types, ty) {
         ty @ (Ty::Int(_) | Ty::Bool | Ty::Enum(..)) => Ok(ty),
