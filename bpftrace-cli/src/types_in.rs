@@ -1,6 +1,7 @@
 //! The only place that opens BTF, tracepoint formats and debug information for the compiler.
 
 use std::{
+    cell::OnceCell,
     fs,
     io::Write as _,
     os::fd::AsRawFd as _,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use bpftrace_debuginfo::{DebugInfo, Files};
-use bpftrace_loader::{LinuxHost, host::Host as _};
+use bpftrace_loader::{LinuxHost, Mapping, host::Host as _};
 use bpftrace_meta::wildcard_match;
 use bpftrace_sema::KernelFiles;
 use btf_rs::{Backend, Btf};
@@ -20,6 +21,8 @@ const BTF_DIR: &str = "/sys/kernel/btf";
 /// Type information of the running kernel, or of the one that `BPFTRACE_BTF` names a BTF file of.
 pub(crate) struct HostTypes {
     vmlinux: Option<PathBuf>,
+    /// The bytes of that file, once names are looked for.
+    vmlinux_bytes: OnceCell<Option<Mapping>>,
     modules: bool,
     /// Where debug information of programs is looked for; empty: the usual places.
     debug_dirs: Vec<PathBuf>,
@@ -37,6 +40,7 @@ impl HostTypes {
             debug_dirs: debug_dirs.to_vec(),
             pid,
             vmlinux: named.map(PathBuf::from).or_else(default),
+            vmlinux_bytes: OnceCell::new(),
         }
     }
 
@@ -52,6 +56,12 @@ impl KernelFiles for HostTypes {
 
     fn vmlinux(&self) -> Option<Btf> {
         open_mapped(self.vmlinux.as_deref()?)
+    }
+
+    fn vmlinux_bytes(&self) -> Option<&[u8]> {
+        // Where it cannot be mapped, its names are looked up otherwise.
+        let map = || Mapping::of(&fs::File::open(self.vmlinux.as_deref()?).ok()?).ok();
+        self.vmlinux_bytes.get_or_init(map).as_deref()
     }
 
     fn modules(&self) -> Vec<String> {

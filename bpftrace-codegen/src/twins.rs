@@ -3,7 +3,7 @@
 //! those differ in nothing but the patches for their arguments. Such code is compiled once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{Hash as _, Hasher};
 
 use cranelift_codegen::ir::{Function, SourceLoc, UserExternalName, function::FunctionStencil};
 
@@ -72,7 +72,7 @@ impl Parts {
     }
 
     fn hash(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Mixer(0);
         self.stencil.hash(&mut hasher);
         for name in &self.names {
             let index = (!may_differ(name.namespace)).then_some(name.index);
@@ -115,6 +115,44 @@ impl Parts {
 /// Whether names of a namespace only end up in relocations whose order does not depend on them.
 fn may_differ(namespace: u32) -> bool {
     matches!(namespace, NS_PATCH | NS_PATCH_WIDE | NS_SUBPROG)
+}
+
+/// A hash of many small numbers that nobody chooses: equality is looked at afterwards.
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // An odd number with about as many ones as zeros: the golden ratio.
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// Adds a pair unless the map says otherwise of its first half.

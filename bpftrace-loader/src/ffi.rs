@@ -39,6 +39,7 @@ pub(crate) use prog::{
     open_program, program_functions,
 };
 pub(crate) use ring::{Flow, RingBuffer, Wake};
+pub use sys::Mapping;
 pub(crate) use sys::{
     Epoll, PidFd, SignalPipe, cgroup_id, clock_nanoseconds, is_root, kernel_release,
     mount_detached, page_size, raise_nofile_limit, reset_signal, unlimit_memlock,

@@ -36,6 +36,7 @@ mod run;
 use bpftrace_meta::{Artifact, ProbeTarget};
 
 pub use error::{ErrorKind, LoadError};
+pub use ffi::Mapping;
 pub use host::{Host, LinuxHost};
 pub use link_objects::{LinkError, link_objects};
 pub use manifest_json::manifest_json;

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bpftrace_sema::{KernelFiles, KernelTypes, RawType, TypeSource};
 use btf_rs::{Backend, Btf};
 
-struct Machine;
+#[derive(Default)]
+struct Machine {
+    bytes: Option<Vec<u8>>,
+}
 
 impl KernelFiles for Machine {
     fn has_vmlinux(&self) -> bool {
@@ -24,6 +27,9 @@ impl KernelFiles for Machine {
         let _ = fs::remove_file(&file);
         btf
     }
+    fn vmlinux_bytes(&self) -> Option<&[u8]> {
+        self.bytes.as_deref()
+    }
     fn modules(&self) -> Vec<String> {
         Vec::new()
     }
@@ -40,7 +46,7 @@ impl KernelFiles for Machine {
 
 /// The machine's types, or a word about why there is nothing to test.
 fn types() -> Option<KernelTypes<Machine>> {
-    let types = KernelTypes::new(Machine);
+    let types = KernelTypes::new(Machine::default());
     if types.has_kernel_types() {
         return Some(types);
     }
@@ -84,6 +90,37 @@ fn structs_and_members() {
         matches!(types.resolve(parent), RawType::Struct { ref name, .. } if name == "mm_struct")
     );
     assert!(types.find_struct("no_such_struct", false).is_none());
+}
+
+#[test]
+fn bytes_in_memory_give_the_same_types() {
+    let Some(types) = types() else { return };
+    let indexed = KernelTypes::new(Machine {
+        bytes: fs::read("/sys/kernel/btf/vmlinux").ok(),
+    });
+    for name in [
+        "task_struct",
+        "mount",
+        "file",
+        "int",
+        "u32",
+        "pid_type",
+        "vfs_read",
+        "in6_addr",
+        "no_such_name",
+        "t",
+        "",
+    ] {
+        for is_union in [false, true] {
+            let found = indexed.find_struct(name, is_union);
+            assert_eq!(found, types.find_struct(name, is_union), "{name}");
+        }
+        assert_eq!(indexed.find_enum(name), types.find_enum(name), "{name}");
+        let found = indexed.find_typedef(name);
+        assert_eq!(found, types.find_typedef(name), "{name}");
+        let functions = |types: &KernelTypes<_>| types.find_functions(None, name).len();
+        assert_eq!(functions(&indexed), functions(&types), "{name}");
+    }
 }
 
 #[test]

@@ -185,6 +185,55 @@ pub(crate) fn kernel_release() -> String {
     }
 }
 
+/// A file's bytes, mapped. The file is meant to stay as it is.
+#[derive(Debug)]
+pub struct Mapping {
+    start: std::ptr::NonNull<libc::c_void>,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps a file. Not all files of sysfs can be mapped.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn of(file: &std::fs::File) -> io::Result<Self> {
+        let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        // SAFETY: a new mapping, at a place that the kernel chooses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        match std::ptr::NonNull::new(start) {
+            Some(start) if start.as_ptr() != libc::MAP_FAILED => Ok(Self { start, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl std::ops::Deref for Mapping {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: so many bytes are mapped, readable, until this is dropped.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: made by `of`, and nothing borrows from it any more.
+        unsafe { libc::munmap(self.start.as_ptr(), self.len) };
+    }
+}
+
 /// Size of a memory page, bytes.
 pub(crate) fn page_size() -> u64 {
     // SAFETY: takes a plain number.

@@ -7,6 +7,7 @@ use bpftrace_debuginfo::{DebugInfo, TypeName};
 use bpftrace_meta::{UserBuild, wildcard_match as matches};
 use btf_rs::{Btf, BtfType, Type};
 
+use super::btf_names::NameIndex;
 use super::program::Programs;
 use super::{
     FormatField, FunctionInfo, ProgramParam, RawMember, RawParam, RawType, TypeRef, TypeSource,
@@ -20,6 +21,10 @@ pub trait KernelFiles {
     fn has_vmlinux(&self) -> bool;
     /// BTF of the kernel. Opened with [`btf_rs::Backend::Mmap`] it costs a millisecond.
     fn vmlinux(&self) -> Option<Btf>;
+    /// The bytes of it, if they are in memory: names are found in them faster.
+    fn vmlinux_bytes(&self) -> Option<&[u8]> {
+        None
+    }
     /// Names of the modules that have BTF, sorted.
     fn modules(&self) -> Vec<String>;
     /// BTF of a module, split from the kernel's.
@@ -45,6 +50,8 @@ pub trait KernelFiles {
 pub struct KernelTypes<F> {
     files: F,
     vmlinux: OnceCell<Option<Btf>>,
+    /// Where the kernel's types have their names.
+    names: OnceCell<Option<NameIndex>>,
     modules: OnceCell<Vec<Module>>,
     programs: Programs,
     /// Which types of an object are enums, as far as somebody had to know.
@@ -93,6 +100,7 @@ impl<F: KernelFiles> KernelTypes<F> {
         Self {
             files,
             vmlinux: OnceCell::new(),
+            names: OnceCell::new(),
             modules: OnceCell::new(),
             programs: Programs::default(),
             enums: RefCell::default(),
@@ -148,11 +156,23 @@ impl<F: KernelFiles> KernelTypes<F> {
 
     fn find_in(&self, object: u32, name: &str, kind: Kind) -> Option<TypeRef> {
         let btf = self.object(object)?;
-        let ids = btf.resolve_ids_by_name(name).ok()?;
-        ids.into_iter()
+        self.ids_of(object, btf, name)
+            .into_iter()
             .filter(|id| self.reference(object, *id).object == object)
             .find(|id| btf.resolve_type_by_id(*id).is_ok_and(|ty| kind.fits(&ty)))
             .map(|id| TypeRef { object, id })
+    }
+
+    /// Numbers of an object's types of a name; of a module there may be some of the kernel's among them.
+    fn ids_of(&self, object: u32, btf: &Btf, name: &str) -> Vec<u32> {
+        if object == 0
+            && let Some(bytes) = self.files.vmlinux_bytes()
+            && let Some(names) = self.names.get_or_init(|| NameIndex::new(bytes))
+        {
+            return names.find(bytes, name);
+        }
+        let section = btf.split().unwrap_or(btf.base());
+        section.resolve_ids_by_name(name).unwrap_or_default()
     }
 
     /// Looks in vmlinux, then in the modules.

@@ -4,6 +4,7 @@ use bpftrace_debuginfo::TypeName;
 use bpftrace_meta::UserBuild;
 
 mod btf;
+mod btf_names;
 mod objects;
 mod program;
 mod tracefs_format;
