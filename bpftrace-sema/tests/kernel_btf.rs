@@ -108,6 +108,8 @@ fn bytes_in_memory_give_the_same_types() {
         "vfs_read",
         "in6_addr",
         "no_such_name",
+        "TCP_ESTABLISHED",
+        "PIDTYPE_PID",
         "t",
         "",
     ] {
@@ -118,6 +120,8 @@ fn bytes_in_memory_give_the_same_types() {
         assert_eq!(indexed.find_enum(name), types.find_enum(name), "{name}");
         let found = indexed.find_typedef(name);
         assert_eq!(found, types.find_typedef(name), "{name}");
+        let found = indexed.find_enumerator(name);
+        assert_eq!(found, types.find_enumerator(name), "{name}");
         let functions = |types: &KernelTypes<_>| types.find_functions(None, name).len();
         assert_eq!(functions(&indexed), functions(&types), "{name}");
     }

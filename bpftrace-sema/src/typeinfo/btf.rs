@@ -163,12 +163,16 @@ impl<F: KernelFiles> KernelTypes<F> {
             .map(|id| TypeRef { object, id })
     }
 
+    /// Where the kernel's types have their names, if its BTF is in memory.
+    fn index(&self, object: u32) -> Option<(&NameIndex, &[u8])> {
+        let bytes = self.files.vmlinux_bytes().filter(|_| object == 0)?;
+        let names = self.names.get_or_init(|| NameIndex::new(bytes));
+        Some((names.as_ref()?, bytes))
+    }
+
     /// Numbers of an object's types of a name; of a module there may be some of the kernel's among them.
     fn ids_of(&self, object: u32, btf: &Btf, name: &str) -> Vec<u32> {
-        if object == 0
-            && let Some(bytes) = self.files.vmlinux_bytes()
-            && let Some(names) = self.names.get_or_init(|| NameIndex::new(bytes))
-        {
+        if let Some((names, bytes)) = self.index(object) {
             return names.find(bytes, name);
         }
         let section = btf.split().unwrap_or(btf.base());
@@ -210,6 +214,11 @@ impl<F: KernelFiles> KernelTypes<F> {
 
     fn find_enumerator_in(&self, object: u32, name: &str) -> Option<(TypeRef, i64)> {
         let btf = self.object(object)?;
+        if let Some((names, bytes)) = self.index(object) {
+            let id = names.find_enum_with(bytes, name)?;
+            let value = Self::enumerator_of(btf, &btf.resolve_type_by_id(id).ok()?, name)?;
+            return Some((TypeRef { object, id }, value));
+        }
         let mut enums = self.enums.borrow_mut();
         let enums = enums.entry(object).or_default();
         let known = enums.ids.iter().find_map(|&id| {

@@ -9,6 +9,8 @@ use memchr::memmem;
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 const TYPE: usize = 12;
+const ENUM: u32 = 6;
+const ENUM64: u32 = 19;
 
 /// Buckets of a filter for offsets.
 const BUCKETS: usize = 4096;
@@ -19,6 +21,16 @@ pub(super) struct NameIndex {
     strings: Range<usize>,
     /// For each type, from number 1 on, where among the strings its name is.
     names: Vec<u32>,
+    enums: Vec<Enum>,
+}
+
+/// Where the enumerators of an enum are.
+#[derive(Debug)]
+struct Enum {
+    id: u32,
+    members: Range<usize>,
+    /// Bytes of each; its name comes first.
+    size: usize,
 }
 
 impl NameIndex {
@@ -36,39 +48,79 @@ impl NameIndex {
             let end = start.checked_add(word(btf, at + 4)? as usize)?;
             (end <= btf.len()).then_some(start..end)
         };
-        let types = btf.get(section(8)?)?;
+        let types = section(8)?;
         let strings = section(16)?;
         let mut names = Vec::with_capacity(types.len() / 20);
-        let mut at = 0;
-        while at < types.len() {
-            let info = word(types, at + 4)?;
-            names.push(word(types, at)?);
-            at = at.checked_add(TYPE + behind(info >> 24 & 0x1f, info as usize & 0xffff)?)?;
+        let mut enums = Vec::new();
+        let mut at = types.start;
+        while at < types.end {
+            names.push(word(btf, at)?);
+            let info = word(btf, at + 4)?;
+            let (kind, n) = (info >> 24 & 0x1f, info as usize & 0xffff);
+            let members = at + TYPE..at + TYPE + behind(kind, n)?;
+            at = members.end;
+            if let ENUM | ENUM64 = kind {
+                enums.push(Enum {
+                    id: names.len() as u32,
+                    size: members.len() / n.max(1),
+                    members,
+                });
+            }
         }
-        Some(Self { strings, names })
+        (at == types.end).then_some(Self {
+            strings,
+            names,
+            enums,
+        })
     }
 
     /// Numbers of the types of a name, in ascending order.
     pub(super) fn find(&self, btf: &[u8], name: &str) -> Vec<u32> {
-        let Some(strings) = btf.get(self.strings.clone()) else {
-            return Vec::new();
-        };
-        let mut wanted = name.as_bytes().to_vec();
-        wanted.push(0);
-        // A name may be the end of another string.
-        let places: Vec<u32> = memmem::find_iter(strings, &wanted)
-            .map(|at| at as u32)
-            .collect();
-        let mut filter = [false; BUCKETS];
-        for place in &places {
-            filter[*place as usize % BUCKETS] = true;
-        }
-        let is_named = |at: u32| filter[at as usize % BUCKETS] && places.binary_search(&at).is_ok();
+        let places = self.places(btf, name);
         self.names
             .iter()
             .zip(1..)
-            .filter_map(|(&at, id)| is_named(at).then_some(id))
+            .filter_map(|(&at, id)| places.has(at).then_some(id))
             .collect()
+    }
+
+    /// The number of the first enum with an enumerator of a name.
+    pub(super) fn find_enum_with(&self, btf: &[u8], name: &str) -> Option<u32> {
+        let places = self.places(btf, name);
+        let has_it = |list: &&Enum| {
+            let members = btf.get(list.members.clone()).unwrap_or_default();
+            let mut names = members.chunks(list.size.max(1)).filter_map(|m| word(m, 0));
+            names.any(|at| places.has(at))
+        };
+        self.enums.iter().find(has_it).map(|list| list.id)
+    }
+
+    /// Where a name is among the strings.
+    fn places(&self, btf: &[u8], name: &str) -> Places {
+        let strings = btf.get(self.strings.clone()).unwrap_or_default();
+        let mut wanted = name.as_bytes().to_vec();
+        wanted.push(0);
+        let mut places = Places {
+            all: Vec::new(),
+            filter: [false; BUCKETS],
+        };
+        for at in memmem::find_iter(strings, &wanted) {
+            places.all.push(at as u32);
+            places.filter[at % BUCKETS] = true;
+        }
+        places
+    }
+}
+
+/// Places of a name: there are several where it is the end of other strings too.
+struct Places {
+    all: Vec<u32>,
+    filter: [bool; BUCKETS],
+}
+
+impl Places {
+    fn has(&self, at: u32) -> bool {
+        self.filter[at as usize % BUCKETS] && self.all.binary_search(&at).is_ok()
     }
 }
 
@@ -87,10 +139,10 @@ fn behind(kind: u32, n: usize) -> Option<usize> {
         1 | 14 | 17 => 4,
         // ARRAY.
         3 => 12,
-        // STRUCT, UNION, DATASEC, ENUM64.
-        4 | 5 | 15 | 19 => 12 * n,
-        // ENUM, FUNC_PROTO.
-        6 | 13 => 8 * n,
+        // STRUCT, UNION, DATASEC.
+        4 | 5 | 15 | ENUM64 => 12 * n,
+        // FUNC_PROTO.
+        13 | ENUM => 8 * n,
         _ => return None,
     })
 }
@@ -111,11 +163,11 @@ mod tests {
             1 << 24,
             4,
             32,
-            // enum print { 0 }
+            // enum print { one }
             1,
             6 << 24 | 1,
             4,
-            0,
+            11,
             0,
             // typedef int of type 1, whose name is the end of `print`.
             3,
@@ -131,13 +183,13 @@ mod tests {
             n_string_bytes,
         ]);
         btf.extend(types);
-        btf.extend(b"\0print\0int\0");
+        btf.extend(b"\0print\0int\0one\0");
         btf
     }
 
     #[test]
     fn types_are_found_by_name_also_where_strings_share_their_ends() {
-        let mut btf = btf(11);
+        let mut btf = btf(15);
         // The first type is named by the whole string.
         btf[HEADER..HEADER + 4].copy_from_slice(&7u32.to_ne_bytes());
         let index = NameIndex::new(&btf).expect("valid");
@@ -145,15 +197,17 @@ mod tests {
         assert_eq!(index.find(&btf, "print"), [2]);
         assert_eq!(index.find(&btf, "nt"), Vec::<u32>::new());
         assert_eq!(index.find(&btf, "sprint"), Vec::<u32>::new());
+        assert_eq!(index.find_enum_with(&btf, "one"), Some(2));
+        assert_eq!(index.find_enum_with(&btf, "int"), None);
     }
 
     #[test]
     fn what_is_cut_off_is_refused() {
-        let whole = btf(11);
+        let whole = btf(15);
         assert!(NameIndex::new(&whole).is_some());
         for len in 0..whole.len() {
             assert!(NameIndex::new(&whole[..len]).is_none(), "{len}");
         }
-        assert!(NameIndex::new(&btf(12)).is_none());
+        assert!(NameIndex::new(&btf(16)).is_none());
     }
 }
