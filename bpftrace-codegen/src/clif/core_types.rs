@@ -99,6 +99,21 @@ impl<'p> CoreTypes<'p> {
         }
     }
 
+    /// A struct of the kernel with one member, for the relocation of that member.
+    pub(super) fn struct_with(&mut self, name: &str, member: &str, ty: TypeRef) -> TypeRef {
+        self.graph.add(Type::Struct {
+            name: name.to_owned(),
+            is_union: false,
+            size: 8,
+            members: vec![Member {
+                name: member.to_owned(),
+                ty,
+                bit_offset: 0,
+                bitfield_bits: None,
+            }],
+        })
+    }
+
     /// A function type.
     pub(super) fn function(&mut self, params: &[(&str, TypeRef)], ret: TypeRef) -> TypeRef {
         self.graph.add(Type::Function {
@@ -171,6 +186,11 @@ impl<'p> CoreTypes<'p> {
     /// `bool`.
     pub(super) fn boolean(&mut self) -> TypeRef {
         self.simple(Simple::Bool)
+    }
+
+    /// `unsigned long`.
+    pub(super) fn word(&mut self) -> TypeRef {
+        self.simple(Simple::Int(8, false))
     }
 
     /// `void *`.

@@ -174,6 +174,8 @@ pub(super) enum Shared {
     Unwind,
     /// `() -> 0`, or that there is no other frame.
     UnwindFrame,
+    /// `() -> 0`: puts right what the function of the frame in the state returns to.
+    UnwindReturn,
 }
 
 /// Tables of the object under construction.

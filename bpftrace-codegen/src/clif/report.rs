@@ -193,6 +193,7 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::UsdtArg => ("usdt_arg", 2),
         Shared::Unwind => ("unwind", 2),
         Shared::UnwindFrame => ("unwind_frame", 0),
+        Shared::UnwindReturn => ("unwind_return", 0),
     };
     let name = match which {
         Shared::HistBucket { bits } => format!("{name}_{bits}"),
@@ -231,8 +232,12 @@ pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<(
         Shared::UsdtArg => cx.usdt_arg_body(),
         Shared::Unwind => cx.unwind_body(),
         Shared::UnwindFrame => cx.unwind_frame_body(),
+        Shared::UnwindReturn => cx.unwind_return_body(),
     })?;
-    if matches!(which, Shared::Unwind | Shared::UnwindFrame) {
+    if matches!(
+        which,
+        Shared::Unwind | Shared::UnwindFrame | Shared::UnwindReturn
+    ) {
         m.verify_alone(index);
     }
     Ok(())

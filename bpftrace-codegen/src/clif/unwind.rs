@@ -2,8 +2,8 @@
 //! the target only, so the loader makes tables of it: see [`bpftrace_meta::unwind`].
 //!
 //! The program copies the registers of the process into a state of its CPU and calls a subprogram, which
-//! writes the frames into the state. Both it and the one for a frame are functions that the verifier looks
-//! at once. What loops change is kept in the state instead of in registers: of memory the verifier knows
+//! writes the frames into the state. It, the one for a frame and the one for a return address are functions
+//! that the verifier looks at once. What loops change is kept in the state instead of in registers: of memory the verifier knows
 //! nothing, so it need not follow each way through a loop.
 
 use bpftrace_meta::unwind::{
@@ -19,6 +19,8 @@ use super::func::FnCx;
 use super::helper::Helper;
 use super::memory::{Access, Addr, Fill};
 use super::module::{Shared, SpecialMap};
+use crate::object::{CoreKind, CoreReloc, TypeRef};
+use crate::symbols::Symbol;
 
 const WORDS_SIZE: u32 = WORDS as u32 * 8;
 /// Offset in the state of the registers of the frame that was found last; with those of unwinding behind
@@ -36,9 +38,14 @@ const LOW: u32 = COUNT + 4;
 const HIGH: u32 = LOW + 4;
 /// Offset of what was found in the memory of the process.
 const FOUND: u32 = HIGH + 4;
+/// Offset of the address that functions return to when somebody waits for that (a `uretprobe`), instead of
+/// to their callers; 0 when nobody does.
+const TRAMPOLINE: u32 = FOUND + 8;
+/// Offset of the kernel's record of the innermost of those functions whose frame was not found yet.
+const WAITING: u32 = TRAMPOLINE + 8;
 /// Offset of the frames. A register's number has 8 bits, so that any of them is in front of here or at
 /// least in the state.
-const FRAMES: u32 = FOUND + 8;
+const FRAMES: u32 = WAITING + 8;
 /// Bytes of the state.
 pub(super) const STATE_SIZE: u32 = FRAMES + 8 * MAX_FRAMES;
 
@@ -48,6 +55,9 @@ const NO_TABLES: i64 = -2;
 const FAILED: i64 = -1;
 /// There is no caller.
 const LAST: i64 = 1;
+
+/// Most functions that the kernel waits for in a task (MAX_URETPROBE_DEPTH in include/linux/uprobes.h).
+const MAX_WAITING: i64 = 64;
 
 impl FnCx<'_, '_> {
     /// The stack of the current process, by unwinding.
@@ -161,6 +171,7 @@ impl FnCx<'_, '_> {
         let process = self.unwind_lookup(UnwindTable::Processes, key);
         self.or_return(process, NO_TABLES)?;
         self.copy(at(FIRST), Addr::value(process, 8), ProcessRows::SIZE as u64);
+        self.find_waiting(state)?;
         let ip = self.load(types::I64, at(u32::from(IP) * 8), Access::Shared);
         self.store(ip, at(FRAMES));
         let (n, done) = (self.b.declare_var(types::I64), self.b.create_block());
@@ -278,6 +289,12 @@ impl FnCx<'_, '_> {
 
         let ip = self.load(types::I64, at(NEW + u32::from(IP) * 8), Access::Shared);
         self.or_return(ip, LAST)?;
+        let trampoline = self.load(types::I64, at(TRAMPOLINE), Access::Shared);
+        let waiting = self.b.ins().icmp(IntCC::Equal, ip, trampoline);
+        self.when(waiting, true, |cx| {
+            cx.call_shared(Shared::UnwindReturn, &[]).map(|_| ())
+        })?;
+        let ip = self.load(types::I64, at(NEW + u32::from(IP) * 8), Access::Shared);
         // The place of the call is in front of the address that it returns to.
         let ip = self.add_imm(ip, -1);
         self.store(ip, at(NEW + u32::from(IP) * 8));
@@ -285,6 +302,96 @@ impl FnCx<'_, '_> {
         let zero = self.i64(0);
         self.b.ins().return_(&[zero]);
         Ok(())
+    }
+
+    /// Asks the kernel for which functions of the current task a `uretprobe` waits, and where they return to
+    /// (kernel/events/uprobes.c).
+    fn find_waiting(&mut self, state: Addr) -> R<()> {
+        let trampoline = state.at(u64::from(TRAMPOLINE));
+        self.store_imm(types::I64, 0, trampoline);
+        let (pointer, word) = (self.m.core.pointer(), self.m.core.word());
+        let task = self.call(Helper::GetCurrentTask, &[]);
+        let uprobes = self.kernel_word(state, task, &["task_struct", "utask"], pointer)?;
+        let path = ["uprobe_task", "return_instances"];
+        let waiting = self.kernel_word(state, uprobes, &path, pointer)?;
+        self.store(waiting, state.at(u64::from(WAITING)));
+        self.when(waiting, true, |cx| {
+            let mm = cx.kernel_word(state, task, &["task_struct", "mm"], pointer)?;
+            let path = ["mm_struct", "uprobes_state", "xol_area"];
+            let area = cx.kernel_word(state, mm, &path, pointer)?;
+            // The trampoline is the first thing in the page.
+            let page = cx.kernel_word(state, area, &["xol_area", "vaddr"], word)?;
+            cx.store(page, trampoline);
+            Ok(())
+        })
+    }
+
+    /// The subprogram for a function that returns to the trampoline: from that to where it is going to
+    /// return in the end. Records are told apart by where on the stack the return address is, because some
+    /// are of functions that were left in another way, and several may be of one frame (a tail call).
+    pub(super) fn unwind_return_body(&mut self) -> R<()> {
+        let state = self.unwind_state()?;
+        self.or_return(state, 0)?;
+        let state = Addr::value(state, 8);
+        let at = |offset: u32| state.at(u64::from(offset));
+        self.counted(0, MAX_WAITING, |cx, _, after| {
+            let waiting = cx.load(types::I64, at(WAITING), Access::Shared);
+            let some = cx.b.create_block();
+            cx.brif(waiting, some, after);
+            cx.enter(some);
+            let (pointer, word) = (cx.m.core.pointer(), cx.m.core.word());
+            let mut member =
+                |name, ty| cx.kernel_word(state, waiting, &["return_instance", name], ty);
+            let next = member("next", pointer)?;
+            let (place, ip) = (member("stack", word)?, member("orig_ret_vaddr", word)?);
+            cx.store(next, at(WAITING));
+            let sp = cx.load(types::I64, at(NEW + u32::from(SP) * 8), Access::Shared);
+            let place = cx.add_imm(place, 8);
+            let other = cx.b.ins().icmp(IntCC::NotEqual, place, sp);
+            let (found, go_on) = (cx.b.create_block(), cx.b.create_block());
+            cx.brif(other, go_on, found);
+            cx.enter(found);
+            cx.store(ip, at(NEW + u32::from(IP) * 8));
+            cx.jump(after, &[]);
+            cx.enter(go_on);
+            Ok(())
+        })?;
+        let zero = self.i64(0);
+        self.b.ins().return_(&[zero]);
+        Ok(())
+    }
+
+    /// A word in a struct of the kernel: the struct, members of it (structs inside are called as the members
+    /// are), and the type of the last one. 0 where it cannot be read or there is none.
+    fn kernel_word(&mut self, state: Addr, base: Value, path: &[&str], ty: TypeRef) -> R<Value> {
+        let root = path.windows(2).rev().fold(ty, |ty, names| {
+            self.m.core.struct_with(names[0], names[1], ty)
+        });
+        let mut patch = |kind| {
+            self.m.core_patch(CoreReloc {
+                root,
+                access: vec![0; path.len() - 1],
+                kind,
+            })
+        };
+        let (exists, offset) = (
+            patch(CoreKind::FieldExists),
+            patch(CoreKind::FieldByteOffset),
+        );
+        let exists = self.symbol(Symbol::Patch(exists), 0);
+        self.choose(
+            exists,
+            types::I64,
+            |cx| {
+                let offset = cx.symbol(Symbol::Patch(offset), 0);
+                let address = cx.b.ins().iadd(base, offset);
+                let found = state.at(u64::from(FOUND));
+                let (to, size) = (cx.addr_value(found), cx.i64(8));
+                cx.call(Helper::ProbeReadKernel, &[to, size, address]);
+                Ok(cx.load(types::I64, found, Access::Shared))
+            },
+            |cx| Ok(cx.i64(0)),
+        )
     }
 
     /// Looks for the first row above the instruction pointer.
