@@ -2,10 +2,11 @@
 //!
 //! The targets are a package of their own in `fuzz`. They are built with the compiler that everything is
 //! built with; what guides the fuzzer are the coverage counters of LLVM's, which need no sanitizer.
-//! `fuzz/seeds` holds the examples to start from; what a run adds stays under the target directory.
+//! `fuzz/seeds` holds the examples to start from, with the programs of the runtime tests; what a run adds stays
+//! under the target directory.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::command;
+use crate::runtime::case;
 use crate::workspace::{TARGET, Workspace};
 
 /// Counters at every edge, which libFuzzer reads to see what an input reaches.
@@ -31,6 +33,8 @@ pub(crate) enum FuzzTarget {
     Parse,
     /// The whole front end, on any text.
     Analyze,
+    /// The back end, on what the front end accepts.
+    Compile,
     /// The decoder of artifacts, on any bytes.
     Artifact,
 }
@@ -40,6 +44,7 @@ impl FuzzTarget {
         match self {
             FuzzTarget::Parse => "parse",
             FuzzTarget::Analyze => "analyze",
+            FuzzTarget::Compile => "compile",
             FuzzTarget::Artifact => "artifact",
         }
     }
@@ -87,9 +92,13 @@ fn fuzz(workspace: &Workspace, target: FuzzTarget, seconds: u64) -> Result<()> {
         .arg(format!("-max_len={MAX_LEN}"))
         .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
         .arg(format!("-artifact_prefix={}/", failures.display()))
-        .arg(&corpus)
-        .arg(workspace.root.join("fuzz/seeds").join(name));
+        .arg(&corpus);
+    let seeds = workspace.root.join("fuzz/seeds").join(name);
+    if seeds.exists() {
+        fuzzer.arg(seeds);
+    }
     if target != FuzzTarget::Artifact {
+        fuzzer.arg(write_programs(workspace)?);
         let words = workspace.root.join("fuzz/bpftrace.dict");
         fuzzer.arg(format!("-dict={}", words.display()));
     }
@@ -101,6 +110,21 @@ fn fuzz(workspace: &Workspace, target: FuzzTarget, seconds: u64) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Writes the programs of the runtime tests to files of their own; gives the folder.
+fn write_programs(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.target.join("fuzz/programs");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let cases = case::load_all(&workspace.root.join("tests/runtime"))?;
+    let programs = cases
+        .iter()
+        .filter_map(|loaded| loaded.case.program.as_ref());
+    for (i, program) in programs.enumerate() {
+        let path = folder.join(format!("{i}.bt"));
+        fs::write(&path, program).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(folder)
 }
 
 fn shown(path: &Path) -> String {
