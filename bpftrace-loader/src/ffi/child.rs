@@ -30,7 +30,8 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Child {
-    /// Makes a process that waits for [`Self::release`], then runs the program.
+    /// Makes a process that waits for [`Self::release`], then runs the program. What it does before it waits
+    /// is done when this returns, so that no probe sees it.
     pub(crate) fn fork(program: &Path, args: &[&str]) -> io::Result<Self> {
         let path = CString::new(program.as_os_str().as_bytes())
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
@@ -56,6 +57,7 @@ impl Child {
                 libc::signal(libc::SIGPIPE, libc::SIG_DFL);
                 libc::close(go_write.as_raw_fd());
                 let mut byte = 0u8;
+                libc::write(failed_write.as_raw_fd(), (&raw const byte).cast(), 1);
                 let n = libc::read(go_read.as_raw_fd(), (&raw mut byte).cast(), 1);
                 if n != 1 {
                     libc::_exit(1);
@@ -68,10 +70,14 @@ impl Child {
             pid
         };
         check(i64::from(pid))?;
+        drop(failed_write);
+        let mut failed = File::from(failed_read);
+        // Without the byte it has ended, which is found out later.
+        let _ = failed.read_exact(&mut [0]);
         Ok(Self {
             pid,
             go: Some(File::from(go_write)),
-            failed: Some(File::from(failed_read)),
+            failed: Some(failed),
             held: false,
             gone: false,
         })
@@ -195,6 +201,25 @@ impl Drop for Child {
                 libc::kill(self.pid, libc::SIGKILL);
                 libc::waitpid(self.pid, std::ptr::null_mut(), 0);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Programs like this one ignore SIGPIPE, and their children should not: the last thing that a child sees to
+    // before it waits.
+    #[test]
+    fn a_child_has_nothing_to_do_but_wait() {
+        for _ in 0..20 {
+            let child = Child::fork(Path::new("/bin/true"), &["true"]).expect("forked");
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid()));
+            let status = status.expect("read");
+            let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+            let ignored = u64::from_str_radix(ignored.expect("there").trim(), 16);
+            assert_eq!(ignored.expect("a number") & 1 << (libc::SIGPIPE - 1), 0);
         }
     }
 }
