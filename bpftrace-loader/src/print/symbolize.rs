@@ -247,7 +247,7 @@ fn lookup_if(
     input: Input<&[u64]>,
     wanted: fn(&Sym<'_>) -> bool,
 ) -> Vec<Option<Symbol>> {
-    let n_addresses = input.as_inner_ref().len();
+    let addresses = *input.as_inner_ref();
     match symbolizer.symbolize(source, input) {
         Ok(found) => found
             .iter()
@@ -256,8 +256,16 @@ fn lookup_if(
                 Symbolized::Sym(_) | Symbolized::Unknown(_) => None,
             })
             .collect(),
+        // A file that cannot be read should cost the names in that file only.
+        Err(_) if addresses.len() > 1 => addresses
+            .iter()
+            .flat_map(|address| {
+                let alone = input.map(|_| std::slice::from_ref(address));
+                lookup_if(symbolizer, source, alone, wanted)
+            })
+            .collect(),
         // Addresses without a name are shown as numbers.
-        Err(_) => vec![None; n_addresses],
+        Err(_) => vec![None; addresses.len()],
     }
 }
 

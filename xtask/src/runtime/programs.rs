@@ -61,8 +61,9 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<GuestFile>> {
     Ok(files)
 }
 
-/// `target` without its symbols: `target-linked`, whose symbols and types are in `.debug`, and
-/// `target-packed`, which has its symbols packed in itself.
+/// `target` without its symbols: `target-linked`, whose symbols and types are in `.debug`,
+/// `target-packed`, which has its symbols packed in itself, and `target-broken`, which has something else
+/// where they would be.
 fn without_symbols(out: &Path) -> Result<Vec<GuestFile>> {
     let run = |program: &str, args: &[&str]| {
         let mut tool = Command::new(program);
@@ -79,17 +80,20 @@ fn without_symbols(out: &Path) -> Result<Vec<GuestFile>> {
     )?;
     let symbols = "target-symbols";
     run("objcopy", &["--strip-debug", "target", symbols])?;
-    run("xz", &["--force", symbols])?;
-    let section = format!("--add-section=.gnu_debugdata={symbols}.xz");
-    run(
-        "objcopy",
-        &["--strip-all", &section, "target", "target-packed"],
-    )?;
+    run("xz", &["--force", "--keep", symbols])?;
+    for (packed, program) in [
+        (&*format!("{symbols}.xz"), "target-packed"),
+        (symbols, "target-broken"),
+    ] {
+        let section = format!("--add-section=.gnu_debugdata={packed}");
+        run("objcopy", &["--strip-all", &section, "target", program])?;
+    }
     let file = |name: &str| GuestFile {
         from: out.join(name),
         to: format!("/programs/{name}"),
     };
-    Ok(["target-linked", "target-packed", debug].map(file).into())
+    let files = ["target-linked", "target-packed", "target-broken", debug];
+    Ok(files.map(file).into())
 }
 
 /// BTF of a kernel that does not exist, as `/programs/kernel.btf`: what is compiled with it has to get along with
