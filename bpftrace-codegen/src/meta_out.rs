@@ -227,7 +227,11 @@ pub(crate) fn enums(types: &TypeTable) -> Vec<EnumMeta> {
         .collect()
 }
 
-/// A C identifier from any text.
+/// Most bytes of a name that is made of what the script says: kernels before 6.1 take no more than 127, and the
+/// makers of names add something.
+const MAX_IDENTIFIER: usize = 100;
+
+/// A C identifier from any text. Long ones are told apart by a hash of what is left out.
 pub(crate) fn identifier(text: &str) -> String {
     let mut name: String = text
         .chars()
@@ -235,6 +239,14 @@ pub(crate) fn identifier(text: &str) -> String {
         .collect();
     if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         name.insert(0, '_');
+    }
+    if name.len() > MAX_IDENTIFIER {
+        // FNV-1a.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        name.truncate(MAX_IDENTIFIER - 17);
+        name.push_str(&format!("_{hash:016x}"));
     }
     name
 }

@@ -15,6 +15,7 @@ mod cached;
 mod cdef;
 pub mod codes;
 mod constants;
+mod cycles;
 mod dump;
 mod env;
 mod explain;

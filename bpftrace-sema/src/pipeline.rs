@@ -10,7 +10,7 @@ use bpftrace_meta::{HostValue, ProgramKind, UserLayout};
 use crate::cached::Cached;
 use crate::cdef::{CText, read_c};
 use crate::env::{KeyState, Locals, MapState};
-use crate::lower::{Session, Tables, lower_unit, read_imported, read_signatures};
+use crate::lower::{Session, Tables, lower_unit, read_imported, read_signatures, refuse_recursion};
 use crate::pass::attach::needs_pid_filter;
 use crate::pass::macros::Macros;
 use crate::pass::{config, decls, imports, units};
@@ -137,6 +137,7 @@ fn analyze_without(
     read_imported(&mut session, &merged.objects, objects, &mut diags);
     decls::declare_maps(script, &mut session.maps, &mut diags);
     let (bodies, layouts) = infer(&mut session, &units, &mut diags, wrong);
+    refuse_recursion(&session.functions, &bodies[n_probes..], &mut diags);
     // A probe that is missing may be what gives a map its type.
     if has_all_probes {
         decls::check_maps(&session.maps, &mut diags);

@@ -6,9 +6,11 @@ use bpftrace_ast::source::Span;
 
 use super::stmt::flatten;
 use super::{Lowerer, Session, Val, stmt};
+use crate::cycles::find_cycles;
 use crate::env::Locals;
 use crate::pass::units::{Code, Unit};
-use crate::{Expr, ExprKind, FunctionIdx, IntTy, Mem, Stmt, StmtKind, Ty, codes};
+use crate::walk::{Node, walk};
+use crate::{Body, Expr, ExprKind, FunctionIdx, IntTy, Mem, Stmt, StmtKind, Ty, codes};
 
 /// What callers of a function have to know.
 #[derive(Clone, Debug)]
@@ -56,6 +58,39 @@ pub(crate) fn read_signatures<'a>(
                 .with_context(first.span, "This is the original definition."),
             );
         }
+    }
+}
+
+/// Points at functions that call themselves, directly or through others: BPF has no stack for that.
+pub(crate) fn refuse_recursion(
+    functions: &[Signature],
+    bodies: &[Body],
+    diags: &mut Vec<Diagnostic>,
+) {
+    let calls: Vec<Vec<usize>> = bodies
+        .iter()
+        .map(|body| {
+            let mut called = Vec::new();
+            walk(&body.stmts, &mut |node| {
+                if let Node::Expr(expr) = node
+                    && let ExprKind::CallFunction(idx, _) = expr.kind
+                {
+                    called.push(idx.0 as usize);
+                }
+            });
+            called
+        })
+        .collect();
+    for chain in find_cycles(&calls) {
+        let names: Vec<&str> = chain.iter().map(|&i| functions[i].name.as_str()).collect();
+        diags.push(Diagnostic::error(
+            codes::LIMIT,
+            functions[chain[0]].span,
+            format!(
+                "Recursive function call detected. Call chain: {}",
+                names.join(" > ")
+            ),
+        ));
     }
 }
 

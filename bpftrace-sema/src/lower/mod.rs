@@ -27,7 +27,7 @@ mod ops;
 mod stmt;
 mod types;
 
-pub(crate) use functions::{Signature, read_signatures};
+pub(crate) use functions::{Signature, read_signatures, refuse_recursion};
 pub(crate) use imported::read_imported;
 pub(crate) use maps::merged_int;
 pub(crate) use types::named_type;

@@ -8,6 +8,7 @@ use bpftrace_ast::source::Span;
 
 use super::mentions::mentioned_calls;
 use crate::codes;
+use crate::cycles::find_cycles;
 use crate::stdlib::Library;
 
 /// Names that the parser knows by themselves, and that no parameter can have.
@@ -172,24 +173,29 @@ impl<'a> Macros<'a> {
             all.sort_by_key(|definition| (definition.span.source, definition.span.start));
             all
         };
-        let calls: HashMap<*const Macro, Vec<&'a Macro>> = definitions
+        let index_of: HashMap<*const Macro, usize> = definitions
             .iter()
-            .map(|&definition| (std::ptr::from_ref(definition), self.called_by(definition)))
+            .enumerate()
+            .map(|(i, &definition)| (std::ptr::from_ref(definition), i))
             .collect();
-        for &start in &definitions {
-            if self.endless.contains(&std::ptr::from_ref(start)) {
-                continue;
-            }
-            let Some(chain) = find_cycle(start, &calls) else {
-                continue;
-            };
+        let calls: Vec<Vec<usize>> = definitions
+            .iter()
+            .map(|&definition| {
+                let called = self.called_by(definition).into_iter();
+                called
+                    .map(|callee| index_of[&std::ptr::from_ref(callee)])
+                    .collect()
+            })
+            .collect();
+        for chain in find_cycles(&calls) {
+            let chain: Vec<&Macro> = chain.into_iter().map(|i| definitions[i]).collect();
             let names: Vec<&str> = chain
                 .iter()
                 .map(|definition| definition.name.name.as_str())
                 .collect();
             diags.push(Diagnostic::error(
                 codes::MACRO,
-                start.head_span(),
+                chain[0].head_span(),
                 format!(
                     "Recursive macro call detected. Call chain: {}",
                     names.join(" > ")
@@ -260,41 +266,6 @@ fn best<'a>(
 fn n_special(definition: &Macro) -> usize {
     let special = |param: &&bpftrace_ast::node::MacroParam| param.kind != MacroParamKind::Expr;
     definition.params.iter().filter(special).count()
-}
-
-/// The first way from a macro back to itself.
-fn find_cycle<'a>(
-    start: &'a Macro,
-    calls: &HashMap<*const Macro, Vec<&'a Macro>>,
-) -> Option<Vec<&'a Macro>> {
-    let mut came_from: HashMap<*const Macro, &'a Macro> = HashMap::new();
-    let mut todo = vec![start];
-    while let Some(at) = todo.pop() {
-        for &callee in calls
-            .get(&std::ptr::from_ref(at))
-            .map_or(&[][..], Vec::as_slice)
-        {
-            if std::ptr::eq(callee, start) {
-                let mut chain = vec![start];
-                let mut back = at;
-                while !std::ptr::eq(back, start) {
-                    chain.push(back);
-                    back = came_from
-                        .get(&std::ptr::from_ref(back))
-                        .copied()
-                        .unwrap_or(start);
-                }
-                chain.push(start);
-                chain.reverse();
-                return Some(chain);
-            }
-            if !came_from.contains_key(&std::ptr::from_ref(callee)) {
-                came_from.insert(callee, at);
-                todo.push(callee);
-            }
-        }
-    }
-    None
 }
 
 /// Whether a parameter takes an argument.
