@@ -279,9 +279,23 @@ impl Locals {
         space: Mem,
         types: &TypeTable,
     ) -> (Merged, Option<Ty>) {
+        self.change(idx, |state| state.merge(ty, literals, space, types))
+    }
+
+    /// Takes over the declared type of a variable, and gives its old one back as [`Locals::merge`] does: what
+    /// `typeof` gives may grow from round to round.
+    pub(crate) fn declare_type(&mut self, idx: LocalIdx, ty: Ty) -> (Merged, Option<Ty>) {
+        self.change(idx, |state| state.declare(ty))
+    }
+
+    fn change(
+        &mut self,
+        idx: LocalIdx,
+        change: impl FnOnce(&mut TyState) -> Merged,
+    ) -> (Merged, Option<Ty>) {
         let local = self.get_mut(idx);
         let old = local.state.ty.clone().filter(|_| local.address_taken);
-        let merged = local.state.merge(ty, literals, space, types);
+        let merged = change(&mut local.state);
         let widened = old.filter(|old| local.state.ty.as_ref() != Some(old));
         (merged, widened)
     }

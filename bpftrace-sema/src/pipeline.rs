@@ -1,6 +1,6 @@
 //! The passes of the analysis, in order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bpftrace_ast::diag::{Diagnostic, has_errors};
 use bpftrace_ast::node::{Item, Probe as AstProbe, Script};
@@ -278,13 +278,11 @@ fn assume_integers(session: &mut Session<'_>) -> bool {
 }
 
 fn number_maps(session: &mut Session<'_>) {
-    session.map_numbers = session
-        .maps
-        .iter()
-        .filter(|(_, state)| state.key != KeyState::Unused)
-        .enumerate()
-        .map(|(i, (name, _))| (name.clone(), MapIdx(u32::try_from(i).unwrap_or(u32::MAX))))
-        .collect::<HashMap<_, _>>();
+    let used = session.maps.iter();
+    let used = used.filter(|(_, state)| state.key != KeyState::Unused);
+    session.map_names = used.map(|(name, _)| name.clone()).collect();
+    let numbers = (0..).map(MapIdx);
+    session.map_numbers = session.map_names.iter().cloned().zip(numbers).collect();
 }
 
 /// What is found inside the library is a mistake of the text that calls it.

@@ -176,29 +176,25 @@ impl FnCx<'_, '_> {
 
 /// Builds a shared subprogram.
 pub(super) fn build_shared(m: &mut Module<'_>, which: Shared, index: u32) -> R<()> {
-    let (name, n_params) = match which {
-        Shared::Report0 => ("report", 1),
-        Shared::Report1 => ("report_value", 2),
-        Shared::HashKey => ("hash_key", 3),
-        Shared::MergeSum => ("merge_sum", 2),
-        Shared::MergeCount => ("merge_count", 2),
-        Shared::MergeAvg { signed: false } => ("merge_avg", 2),
-        Shared::MergeAvg { signed: true } => ("merge_avg_signed", 2),
-        Shared::MergeMin { signed: false } => ("merge_min", 2),
-        Shared::MergeMin { signed: true } => ("merge_min_signed", 2),
-        Shared::MergeMax { signed: false } => ("merge_max", 2),
-        Shared::MergeMax { signed: true } => ("merge_max_signed", 2),
-        Shared::HistBucket { .. } => ("hist_bucket", 1),
-        Shared::JoinString { .. } => ("join_string", 2),
-        Shared::UsdtArg => ("usdt_arg", 2),
-        Shared::Unwind => ("unwind", 2),
-        Shared::UnwindFrame => ("unwind_frame", 0),
-        Shared::UnwindReturn => ("unwind_return", 0),
-    };
-    let name = match which {
-        Shared::HistBucket { bits } => format!("{name}_{bits}"),
-        Shared::JoinString { .. } => format!("{name}_{index}"),
-        _ => name.to_owned(),
+    let (name, n_params): (String, u32) = match which {
+        Shared::Report0 => ("report".into(), 1),
+        Shared::Report1 => ("report_value".into(), 2),
+        Shared::HashKey => ("hash_key".into(), 3),
+        Shared::MergeSum => ("merge_sum".into(), 2),
+        Shared::MergeCount => ("merge_count".into(), 2),
+        Shared::MergeAvg { signed: false } => ("merge_avg".into(), 2),
+        Shared::MergeAvg { signed: true } => ("merge_avg_signed".into(), 2),
+        Shared::MergeMin { signed: false } => ("merge_min".into(), 2),
+        Shared::MergeMin { signed: true } => ("merge_min_signed".into(), 2),
+        Shared::MergeMax { signed: false } => ("merge_max".into(), 2),
+        Shared::MergeMax { signed: true } => ("merge_max_signed".into(), 2),
+        Shared::HistBucket { bits } => (format!("hist_bucket_{bits}"), 1),
+        // They differ in what no name says.
+        Shared::JoinString { .. } => (format!("join_string_{index}"), 2),
+        Shared::UsdtArg => ("usdt_arg".into(), 2),
+        Shared::Unwind => ("unwind".into(), 2),
+        Shared::UnwindFrame => ("unwind_frame".into(), 0),
+        Shared::UnwindReturn => ("unwind_return".into(), 0),
     };
     let spec = FunctionSpec {
         index,

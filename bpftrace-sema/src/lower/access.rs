@@ -479,9 +479,8 @@ impl Lowerer<'_, '_> {
         match &expr.kind {
             ExprKind::Local(idx) => self.locals.get(*idx).state.literals.clone(),
             ExprKind::MapGet { map, .. } => {
-                let mut numbers = self.s.map_numbers.iter();
-                let name = numbers.find(|(_, number)| *number == map);
-                let state = name.and_then(|(name, _)| self.s.maps.get(name));
+                let name = self.s.map_names.get(map.0 as usize);
+                let state = name.and_then(|name| self.s.maps.get(name));
                 state.map_or(Literals::None, |state| state.value.literals.clone())
             }
             ExprKind::TupleField(base, idx) => {

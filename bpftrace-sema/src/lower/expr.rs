@@ -567,10 +567,15 @@ impl Lowerer<'_, '_> {
         space: Mem,
     ) -> bool {
         let types = &self.s.imported.table;
-        let (merged, widened) = self.locals.merge(idx, ty, literals, space, types);
+        let learnt = self.locals.merge(idx, ty, literals, space, types);
+        self.note_learnt(learnt) != Merged::Mismatch
+    }
+
+    /// Takes note of what came of a change to the type of a variable.
+    pub(super) fn note_learnt(&mut self, (merged, widened): (Merged, Option<Ty>)) -> Merged {
         self.s.changed |= merged == Merged::Changed;
         self.s.widened.extend(widened);
-        merged != Merged::Mismatch
+        merged
     }
 }
 

@@ -381,11 +381,8 @@ impl Lowerer<'_, '_> {
     }
 
     fn map_name(&self, map: MapIdx) -> String {
-        self.s
-            .map_numbers
-            .iter()
-            .find(|(_, number)| **number == map)
-            .map_or_else(String::new, |(name, _)| format!("@{name}"))
+        let name = self.s.map_names.get(map.0 as usize);
+        name.map_or_else(String::new, |name| format!("@{name}"))
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Session<'a> {
     pub(crate) maps: Maps,
     /// Numbers of the maps in this round.
     pub(crate) map_numbers: HashMap<String, MapIdx>,
+    /// The names behind these numbers.
+    pub(crate) map_names: Vec<String>,
     /// Whether this round has learned anything.
     pub(crate) changed: bool,
     /// Types that variables whose addresses are taken had before this round.
@@ -152,6 +154,7 @@ impl<'a> Session<'a> {
             imported: Imported::default(),
             maps: Maps::new(),
             map_numbers: HashMap::new(),
+            map_names: Vec::new(),
             changed: false,
             widened: Vec::new(),
             diags: Vec::new(),

@@ -6,7 +6,6 @@ use bpftrace_ast::source::Span;
 
 use super::expr::Operand;
 use super::{Lowerer, Val, stmt};
-use crate::env::Merged;
 use crate::pass::units::Code;
 use crate::{Expr, ExprKind, LocalIdx, Mem, Stmt, StmtKind, Ty, codes};
 
@@ -149,16 +148,12 @@ impl Lowerer<'_, '_> {
             return;
         }
         let idx = self.declare(&var.name, var.span);
-        let local = self.locals.get_mut(idx);
-        local.declared = true;
+        self.locals.get_mut(idx).declared = true;
         if let Some(ty) = declared_ty {
             // A string without a size takes that of what is assigned.
-            let sized = !matches!(ty, Ty::Str(0));
-            // What `typeof` gives may grow from round to round.
-            let old = local.state.ty.clone().filter(|_| local.address_taken);
-            if sized && local.state.declare(ty) == Merged::Changed {
-                self.s.changed = true;
-                self.s.widened.extend(old);
+            if !matches!(ty, Ty::Str(0)) {
+                let learnt = self.locals.declare_type(idx, ty);
+                self.note_learnt(learnt);
             }
         } else if ty.is_some() {
             // The type was not found, which has been reported.
