@@ -264,12 +264,7 @@ pub(crate) fn bind(
             place: None,
         });
     }
-    for index in &params.missing {
-        warnings.push(Warning {
-            text: format!("Positional parameter ${index} is empty or not provided. "),
-            place: None,
-        });
-    }
+    warnings.append(&mut params.warnings);
     Ok(Bound {
         manifest,
         object,
@@ -291,10 +286,19 @@ fn check_typed_params(
     params: &mut params::Params<'_>,
 ) -> Result<(), LoadError> {
     for (number, text) in &manifest.typed_params {
-        if params.positional(*number) != text {
+        let (found, what) = match number {
+            0 => (
+                params.count().to_string(),
+                "the number of positional parameters".to_owned(),
+            ),
+            _ => (
+                params.positional(*number).to_owned(),
+                format!("positional parameter ${number}"),
+            ),
+        };
+        if found != *text {
             return Err(LoadError::usage(format!(
-                "positional parameter ${number} has to be '{text}', which the program was compiled \
-                 for"
+                "{what} has to be '{text}', which the program was compiled for"
             ))
             .hint("The compiler had to know it; compile the script again for another value."));
         }

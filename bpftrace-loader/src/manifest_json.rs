@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bpftrace_meta::{HostValue, Manifest, MapRole};
+use bpftrace_meta::{HostValue, Manifest, MapRole, ParamExpr, ParamStep};
 use serde_json::{Value, json};
 
 use crate::features;
@@ -101,10 +101,38 @@ pub fn manifest_json(manifest: &Manifest) -> String {
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }
 
+/// An expression of parameters, with all its parentheses.
+fn param_text(expr: &ParamExpr) -> String {
+    let mut stack: Vec<String> = Vec::new();
+    for step in &expr.0 {
+        let last = match step {
+            ParamStep::Number(number) => number.to_string(),
+            ParamStep::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
+            ParamStep::Param(index) => format!("${index}"),
+            ParamStep::ParamText(index) => format!("str(${index})"),
+            ParamStep::Count => "$#".to_owned(),
+            ParamStep::Neg => format!("-{}", stack.pop().unwrap_or_default()),
+            ParamStep::BitNot => format!("~{}", stack.pop().unwrap_or_default()),
+            ParamStep::Binary(op) => {
+                let (b, a) = (stack.pop(), stack.pop());
+                let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
+                format!("({a} {} {b})", op.as_str())
+            }
+            ParamStep::Cut => {
+                let (b, a) = (stack.pop(), stack.pop());
+                format!("str({}, {})", a.unwrap_or_default(), b.unwrap_or_default())
+            }
+        };
+        stack.push(last);
+    }
+    stack.pop().unwrap_or_default()
+}
+
 fn slot_text(value: &HostValue) -> String {
     match value {
         HostValue::Param { index, .. } => format!("${index}"),
         HostValue::ParamCount => "$#".to_owned(),
+        HostValue::ParamFold { expr, .. } => param_text(expr),
         HostValue::NamedParam(index) => format!("named parameter {index}"),
         HostValue::KernelSymbol(name) => format!("address of kernel symbol {name}"),
         HostValue::UserSymbol { name, .. } => format!("address of user symbol {name}"),

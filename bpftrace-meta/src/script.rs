@@ -12,8 +12,6 @@ pub enum ParamKind {
     Int,
     /// As text.
     Str,
-    /// As text, without so many bytes at its start.
-    StrFrom(u32),
 }
 
 /// Default value, and with it the type, of a named parameter.
@@ -94,6 +92,7 @@ pub struct Manifest {
     /// Highest positional parameter the script names; 0 for none.
     pub n_params: u32,
     /// Positional parameters, by number, that types come from: the program is for these values only.
+    /// Number 0 stands for `$#`.
     pub typed_params: Vec<(u32, String)>,
     /// Kernel features the script cannot do without.
     pub requirements: Vec<Requirement>,

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{AttachText, Feature, ParamKind, ProgramKind, SourceRange};
+use crate::{AttachText, Feature, ParamExpr, ParamKind, ProgramKind, SourceRange};
 
 /// Index of a slot in [`crate::Manifest::slots`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,6 +66,13 @@ pub enum HostValue {
     },
     /// `$#`.
     ParamCount,
+    /// What literals and positional parameters come to, as an integer or as text.
+    ParamFold {
+        /// The expression.
+        expr: ParamExpr,
+        /// How the script uses it.
+        kind: ParamKind,
+    },
     /// A named parameter (`getopt`): index into [`crate::Manifest::named_params`].
     NamedParam(u32),
     /// Address of a kernel symbol, from `/proc/kallsyms`.

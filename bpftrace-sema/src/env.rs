@@ -212,6 +212,8 @@ pub(crate) struct LocalState {
     pub(crate) state: TyState,
     /// How many assignments this round has seen.
     pub(crate) n_assignments: u32,
+    /// How many of these are `++` and `--`, which give no first value.
+    pub(crate) n_steps: u32,
     /// There are several assignments: what the verifier knows about a pointer is lost then.
     pub(crate) several: bool,
     /// Assigned so far in this round.
@@ -244,6 +246,7 @@ impl Locals {
             span,
             state: TyState::default(),
             n_assignments: 0,
+            n_steps: 0,
             several: false,
             assigned: false,
             declared: false,
@@ -314,6 +317,7 @@ impl Locals {
             local.assigned = false;
             local.used = false;
             local.n_assignments = 0;
+            local.n_steps = 0;
         }
     }
 }

@@ -66,6 +66,7 @@ pub struct TypedProgram {
     /// Highest positional parameter named; 0 for none.
     pub n_params: u32,
     /// Positional parameters, by number, whose values types come from: the program is for these only.
+    /// Number 0 stands for `$#`.
     pub typed_params: Vec<(u32, String)>,
     /// Run-time configuration set by the script.
     pub config: RunConfig,

@@ -1,5 +1,10 @@
-use bpftrace_meta::{AttachText, Manifest, NamedParam, ParamKind, ParamValue, TextPart};
+use bpftrace_meta::{
+    AttachText, LiteralOp, Manifest, NamedParam, ParamExpr, ParamKind, ParamStep, ParamValue,
+    SourceRange, TextPart,
+};
+use bpftrace_notation::{fold_literals, negate_literal};
 
+use super::Warning;
 use crate::error::LoadError;
 use crate::number::{NumberError, parse_bool, parse_integer};
 use crate::options::RunOptions;
@@ -9,14 +14,49 @@ pub(super) struct Params<'a> {
     positional: &'a [String],
     named: Vec<Bound>,
     /// Positional parameters that were looked for and are not there, to be warned about.
-    pub(super) missing: Vec<u32>,
+    missing: Vec<u32>,
+    pub(super) warnings: Vec<Warning>,
 }
 
-/// Value of a named parameter.
+/// Value of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Bound {
     Number(u64),
-    Text(String),
+    Text(Vec<u8>),
+}
+
+/// What a part of an expression comes to.
+enum Literal {
+    /// Within `int64` or `uint64`.
+    Number(i128),
+    Text(Vec<u8>),
+}
+
+impl Literal {
+    /// The text, or the digits.
+    fn into_text(self) -> Vec<u8> {
+        match self {
+            Self::Number(number) => number.to_string().into_bytes(),
+            Self::Text(text) => text,
+        }
+    }
+}
+
+fn no_number(operator: &str, text: &[u8]) -> LoadError {
+    let text = String::from_utf8_lossy(text);
+    LoadError::usage(format!(
+        "The {operator} operator can not be used on '{text}', which is no integer"
+    ))
+}
+
+/// An integer with its sign.
+fn signed(text: &str) -> Result<i128, NumberError> {
+    let number = parse_integer(text)?;
+    Ok(if text.starts_with('-') {
+        i128::from(number as i64)
+    } else {
+        i128::from(number)
+    })
 }
 
 impl<'a> Params<'a> {
@@ -61,6 +101,7 @@ impl<'a> Params<'a> {
             positional: &options.params,
             named,
             missing: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
@@ -76,40 +117,148 @@ impl<'a> Params<'a> {
             .map_or("", String::as_str)
     }
 
-    /// `$index`, or nothing; what is not given is remembered.
+    /// `$index`, or nothing; what is not given is told.
     pub(super) fn positional(&mut self, index: u32) -> &'a str {
+        self.positional_at(index, SourceRange::default())
+    }
+
+    fn positional_at(&mut self, index: u32, place: SourceRange) -> &'a str {
         let text = self.text(index);
         if text.is_empty() && !self.missing.contains(&index) {
             self.missing.push(index);
+            let text = format!("Positional parameter ${index} is empty or not provided. ");
+            self.warn(place, text);
         }
         text
     }
 
+    fn warn(&mut self, place: SourceRange, text: impl Into<String>) {
+        self.warnings.push(Warning {
+            text: text.into(),
+            place: (place.line > 0).then_some(place),
+        });
+    }
+
     /// `$index` as the script uses it.
-    pub(super) fn value(&mut self, index: u32, kind: ParamKind) -> Result<Bound, LoadError> {
-        // As text, a parameter that is not given is simply empty.
-        let text = match kind {
-            ParamKind::Int => self.positional(index),
-            ParamKind::Str | ParamKind::StrFrom(_) => self.text(index),
-        };
+    pub(super) fn value(
+        &mut self,
+        index: u32,
+        kind: ParamKind,
+        place: SourceRange,
+    ) -> Result<Bound, LoadError> {
         match kind {
-            ParamKind::Str => Ok(Bound::Text(text.to_owned())),
-            ParamKind::StrFrom(skip) => {
-                let bytes = text.as_bytes().get(skip as usize..).unwrap_or_default();
-                Ok(Bound::Text(String::from_utf8_lossy(bytes).into_owned()))
-            }
-            ParamKind::Int if text.is_empty() => Ok(Bound::Number(0)),
-            ParamKind::Int => parse_integer(text).map(Bound::Number).map_err(|error| {
-                LoadError::usage(match error {
-                    NumberError::Invalid => {
-                        format!("positional parameter ${index} is used as an integer: {text}")
+            // As text, a parameter that is not given is simply empty.
+            ParamKind::Str => Ok(Bound::Text(self.text(index).as_bytes().to_owned())),
+            ParamKind::Int => self.number(index, place).map(|n| Bound::Number(n as u64)),
+        }
+    }
+
+    /// `$index` as an integer.
+    fn number(&mut self, index: u32, place: SourceRange) -> Result<i128, LoadError> {
+        let text = self.positional_at(index, place);
+        if text.is_empty() {
+            return Ok(0);
+        }
+        signed(text).map_err(|error| {
+            LoadError::usage(match error {
+                NumberError::Invalid => {
+                    format!("positional parameter ${index} is used as an integer: {text}")
+                }
+                NumberError::OutOfRange => {
+                    format!("positional parameter ${index} is out of range: {text}")
+                }
+            })
+            .hint(format!("Use str(${index}) to treat ${index} as a string"))
+        })
+    }
+
+    /// What an expression of literals and parameters comes to.
+    pub(super) fn fold(
+        &mut self,
+        expr: &ParamExpr,
+        kind: ParamKind,
+        place: SourceRange,
+    ) -> Result<Bound, LoadError> {
+        let malformed = || LoadError::usage("the compiled script is malformed: no such expression");
+        let overflow = || LoadError::usage("unable to fold literals due to overflow or underflow");
+        let mut stack: Vec<Literal> = Vec::new();
+        for step in &expr.0 {
+            let last = match step {
+                ParamStep::Number(number) => Literal::Number(*number),
+                ParamStep::Text(text) => Literal::Text(text.clone()),
+                ParamStep::Param(index) => {
+                    let index = *index;
+                    let text = self.text(index);
+                    // Words have a meaning where the whole is text.
+                    let is_word = matches!(signed(text), Err(NumberError::Invalid));
+                    if kind == ParamKind::Str && is_word && !text.is_empty() {
+                        Literal::Text(text.into())
+                    } else {
+                        Literal::Number(self.number(index, place)?)
                     }
-                    NumberError::OutOfRange => {
-                        format!("positional parameter ${index} is out of range: {text}")
+                }
+                ParamStep::ParamText(index) => Literal::Text(self.text(*index).into()),
+                ParamStep::Count => Literal::Number(self.count().into()),
+                ParamStep::Neg => match stack.pop().ok_or_else(malformed)? {
+                    Literal::Number(number) => Literal::Number(
+                        negate_literal(number)
+                            .ok_or_else(|| LoadError::usage("negative value will underflow"))?,
+                    ),
+                    Literal::Text(text) => return Err(no_number("-", &text)),
+                },
+                ParamStep::BitNot => match stack.pop().ok_or_else(malformed)? {
+                    Literal::Number(number) => Literal::Number((!(number as u64)).into()),
+                    Literal::Text(text) => return Err(no_number("~", &text)),
+                },
+                ParamStep::Binary(op) => {
+                    let right = stack.pop().ok_or_else(malformed)?;
+                    let left = stack.pop().ok_or_else(malformed)?;
+                    match (left, right) {
+                        (Literal::Number(a), Literal::Number(b)) => {
+                            Literal::Number(fold_literals(*op, a, b).ok_or_else(overflow)?)
+                        }
+                        (Literal::Text(mut a), Literal::Text(b)) if *op == LiteralOp::Add => {
+                            a.extend(b);
+                            Literal::Text(a)
+                        }
+                        (Literal::Text(text), Literal::Number(skip))
+                        | (Literal::Number(skip), Literal::Text(text))
+                            if *op == LiteralOp::Add && skip >= 0 =>
+                        {
+                            let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+                            if skip >= text.len() {
+                                self.warn(place, "literal string will always be empty");
+                            }
+                            Literal::Text(text.get(skip..).unwrap_or_default().to_vec())
+                        }
+                        (Literal::Text(text), _) | (_, Literal::Text(text)) => {
+                            return Err(no_number(op.as_str(), &text));
+                        }
                     }
-                })
-                .hint(format!("Use str(${index}) to treat ${index} as a string"))
-            }),
+                }
+                ParamStep::Cut => {
+                    let len = stack.pop().ok_or_else(malformed)?;
+                    let mut text = stack.pop().ok_or_else(malformed)?.into_text();
+                    match len {
+                        Literal::Number(len) if len < 0 => {
+                            return Err(LoadError::usage(
+                                "str() cannot use negative length (must be non-negative)",
+                            ));
+                        }
+                        Literal::Number(len) => {
+                            text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+                        }
+                        Literal::Text(len) => return Err(no_number("str", &len)),
+                    }
+                    Literal::Text(text)
+                }
+            };
+            stack.push(last);
+        }
+        match (stack.pop().ok_or_else(malformed)?, kind) {
+            (Literal::Number(number), ParamKind::Int) => Ok(Bound::Number(number as u64)),
+            (literal, ParamKind::Str) => Ok(Bound::Text(literal.into_text())),
+            (Literal::Text(_), ParamKind::Int) => Err(malformed()),
         }
     }
 
@@ -135,7 +284,7 @@ fn default(value: &ParamValue) -> Bound {
         ParamValue::Bool(value) => Bound::Number(u64::from(*value)),
         ParamValue::Unsigned(value) => Bound::Number(*value),
         ParamValue::Signed(value) => Bound::Number(*value as u64),
-        ParamValue::Str(text) => Bound::Text(text.clone()),
+        ParamValue::Str(text) => Bound::Text(text.clone().into_bytes()),
     }
 }
 
@@ -177,7 +326,7 @@ fn parse(param: &NamedParam, value: Option<&str>) -> Result<Bound, LoadError> {
             Ok(Bound::Number(value))
         }
         (_, None) => Err(refuse("expects a string")),
-        (_, Some(text)) => Ok(Bound::Text(text.to_owned())),
+        (_, Some(text)) => Ok(Bound::Text(text.as_bytes().to_owned())),
     }
 }
 

@@ -1,4 +1,4 @@
-use bpftrace_meta::{Feature, HostValue, Manifest, SlotForm, SlotSite, SlotType};
+use bpftrace_meta::{Feature, HostValue, Manifest, SlotForm, SlotSite, SlotType, SourceRange};
 
 use super::Invocation;
 use super::params::{Bound, Params};
@@ -16,7 +16,7 @@ pub(super) fn fill(
 ) -> Result<Vec<(u32, Vec<u8>)>, LoadError> {
     let mut data = Vec::new();
     for slot in &manifest.slots {
-        let value = value(&slot.value, invocation, params, host)
+        let value = value(&slot.value, slot.place, invocation, params, host)
             .map_err(|error| error.at(slot.place, &manifest.source))?;
         for site in &slot.sites {
             let Bound::Number(number) = value else {
@@ -63,7 +63,7 @@ fn bytes(ty: SlotType, value: Bound) -> Result<Vec<u8>, LoadError> {
         (SlotType::U64, Bound::Number(number)) => Ok(number.to_le_bytes().to_vec()),
         (SlotType::Bool, Bound::Number(number)) => Ok(vec![u8::from(number != 0)]),
         (SlotType::Str { size }, Bound::Text(text)) => {
-            let mut bytes = text.into_bytes();
+            let mut bytes = text;
             bytes.truncate((size as usize).saturating_sub(1));
             bytes.resize(size as usize, 0);
             Ok(bytes)
@@ -74,13 +74,15 @@ fn bytes(ty: SlotType, value: Bound) -> Result<Vec<u8>, LoadError> {
 
 fn value(
     value: &HostValue,
+    place: SourceRange,
     invocation: &Invocation<'_>,
     params: &mut Params<'_>,
     host: &dyn Host,
 ) -> Result<Bound, LoadError> {
     let options = invocation.options;
     let number = match value {
-        HostValue::Param { index, kind } => return params.value(*index, *kind),
+        HostValue::Param { index, kind } => return params.value(*index, *kind, place),
+        HostValue::ParamFold { expr, kind } => return params.fold(expr, *kind, place),
         HostValue::NamedParam(index) => {
             return params.named(*index).ok_or_else(|| {
                 LoadError::usage("the compiled script is malformed: no such named parameter")

@@ -379,6 +379,13 @@ fn parameters_that_types_come_from_are_fixed() {
     );
     options.params = vec!["vfs_read".into()];
     assert!(bound(script(), &options, &kernel()).is_ok());
+    let mut counted = script();
+    counted.typed_params.push((0, "2".into()));
+    let error = bound(counted, &options, &kernel()).unwrap_err();
+    assert_eq!(
+        error.summary(),
+        "the number of positional parameters has to be '2', which the program was compiled for"
+    );
 }
 
 #[test]
@@ -518,6 +525,83 @@ fn what_is_odd_about_the_environment_and_parameters_is_told() {
         error
             .to_string()
             .contains("use_blazesym: Invalid bool value")
+    );
+}
+
+#[test]
+fn what_parameters_come_to() {
+    // F041: beside a parameter, literals are calculated at start, as those of the script are while compiling.
+    use bpftrace_meta::{LiteralOp as Op, ParamExpr, ParamStep as Step};
+    let run = |params: &[&str], steps: &[Step], kind| {
+        let ty = match kind {
+            ParamKind::Int => SlotType::U64,
+            ParamKind::Str => SlotType::Str { size: 16 },
+        };
+        let expr = ParamExpr(steps.to_vec());
+        let script = slots(&[(HostValue::ParamFold { expr, kind }, ty)]);
+        let mut options = options();
+        options.params = params.iter().map(|&text| text.to_owned()).collect();
+        match bound(script, &options, &FakeHost::new()) {
+            Ok(bound) => {
+                let mut shown = String::from_utf8_lossy(&bound.data[0].1).into_owned();
+                if kind == ParamKind::Int {
+                    let bytes = bound.data[0].1.as_slice().try_into().unwrap();
+                    shown = i64::from_le_bytes(bytes).to_string();
+                }
+                let shown = shown.trim_end_matches('\0').to_owned();
+                texts(&bound)
+                    .iter()
+                    .fold(shown, |all, text| format!("{all}! {text}"))
+            }
+            Err(error) => format!("error: {}", error.summary()),
+        }
+    };
+    let sum = [Step::Number(1), Step::Param(1), Step::Binary(Op::Add)];
+    let int = |params: &[&str], steps: &[Step]| run(params, steps, ParamKind::Int);
+    let text = |params: &[&str], steps: &[Step]| run(params, steps, ParamKind::Str);
+    assert_eq!(int(&["0x10"], &sum), "17");
+    assert_eq!(text(&["0x10"], &sum), "17");
+    assert_eq!(text(&["-7"], &sum), "-6");
+    assert_eq!(text(&["word"], &sum), "ord");
+    assert_eq!(text(&["w"], &sum), "! literal string will always be empty");
+    assert_eq!(
+        text(&[], &sum),
+        "1! Positional parameter $1 is empty or not provided. "
+    );
+    assert_eq!(
+        int(&["word"], &sum),
+        "error: positional parameter $1 is used as an integer: word"
+    );
+    let overflow = "error: unable to fold literals due to overflow or underflow";
+    assert_eq!(text(&["18446744073709551615"], &sum), overflow);
+    let quotient = [Step::Count, Step::Param(1), Step::Binary(Op::Div)];
+    assert_eq!(int(&["0"], &quotient), overflow);
+    assert_eq!(int(&["2", "", "", ""], &quotient), "2");
+    assert_eq!(int(&["5"], &[Step::Param(1), Step::Neg]), "-5");
+    assert_eq!(
+        text(&["5"], &[Step::Param(1), Step::BitNot]),
+        "184467440737095"
+    );
+    let joined = [
+        Step::Text(b"ab".into()),
+        Step::ParamText(1),
+        Step::Binary(Op::Add),
+    ];
+    assert_eq!(text(&["07"], &joined), "ab07");
+    let product = [Step::Param(1), Step::Number(2), Step::Binary(Op::Mul)];
+    assert_eq!(
+        text(&["ab"], &product),
+        "error: The * operator can not be used on 'ab', which is no integer"
+    );
+    let cut = [Step::ParamText(1), Step::Param(2), Step::Cut];
+    assert_eq!(text(&["abcdef", "3"], &cut), "abc");
+    assert_eq!(
+        text(&["abcdef", "-3"], &cut),
+        "error: str() cannot use negative length (must be non-negative)"
+    );
+    assert_eq!(
+        int(&[], &[Step::Binary(Op::Add)]),
+        "error: the compiled script is malformed: no such expression"
     );
 }
 

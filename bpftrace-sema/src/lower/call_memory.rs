@@ -8,6 +8,7 @@ use bpftrace_ast::source::Span;
 use bpftrace_meta::ParamKind;
 
 use super::call::call_val;
+use super::expr::Operand;
 use super::{Lowerer, Val};
 use crate::builtin::{Func, shown};
 use crate::{Call, CastKind, Expr, ExprKind, IntTy, Mem, Ty, codes};
@@ -38,16 +39,18 @@ impl Lowerer<'_, '_> {
         let Some(tree) = call.args.first().and_then(|arg| self.value_arg(arg)) else {
             return Val::unknown(span);
         };
+        let before = self.slots_so_far();
         // Parameters are text here; what is added to them skips characters.
         let val = match &tree.kind {
             Ast::PositionalParam(n) => self.positional(tree.span, *n, Some(ParamKind::Str)),
             Ast::Binary {
-                op: node::BinaryOp::Add,
+                op: op @ node::BinaryOp::Add,
+                op_span,
                 left,
                 right,
-                ..
-            } if matches!(left.kind, Ast::PositionalParam(_)) => {
-                self.positional_tail(tree, left, right)
+            } if let Ast::PositionalParam(n) = left.kind => {
+                let text = self.positional(left.span, n, Some(ParamKind::Str));
+                self.binary(tree.span, *op, *op_span, before, Operand::Done(text), right)
             }
             _ => self.expr(tree),
         };
@@ -63,9 +66,14 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         }
         let literal_len = len.as_ref().and_then(Val::as_literal);
+        let cut = len.as_ref().filter(|_| literal_len.is_none());
+        let (val, len) = match self.text_at_start(span, before, &val, cut) {
+            Some(text) => (text, len.filter(|_| literal_len.is_some())),
+            None => (val, len),
+        };
         // Of a parameter, as of a literal, it counts characters.
         let (len, literal_len) = match literal_len {
-            Some(chars) if chars >= 0 && is_parameter(tree) => {
+            Some(chars) if chars >= 0 && self.is_of_params(&val) => {
                 let bytes = chars.saturating_add(1);
                 (Some(Val::literal(span, bytes)), Some(bytes))
             }
@@ -142,18 +150,6 @@ impl Lowerer<'_, '_> {
             },
         )
         .with_space(Mem::Kernel)
-    }
-
-    /// `$1 + 2` where a text is meant: what follows the first two characters.
-    fn positional_tail(&mut self, tree: &node::Expr, param: &node::Expr, skip: &node::Expr) -> Val {
-        let skip = self.literal_expr(skip);
-        let skip = skip.as_literal().and_then(|skip| u32::try_from(skip).ok());
-        match (&param.kind, skip) {
-            (Ast::PositionalParam(n), Some(skip)) => {
-                self.positional(tree.span, *n, Some(ParamKind::StrFrom(skip)))
-            }
-            _ => self.expr(tree),
-        }
     }
 
     /// Something to read from: a pointer that says which memory it is about. Integers become
@@ -577,15 +573,6 @@ impl Lowerer<'_, '_> {
 fn until_nul(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| *byte == 0);
     &text[..end.unwrap_or(text.len())]
-}
-
-/// Whether an expression is a parameter of the command line, or its tail: `$1`, `$1 + 2`.
-fn is_parameter(tree: &node::Expr) -> bool {
-    match &tree.kind {
-        Ast::PositionalParam(_) => true,
-        Ast::Binary { left, .. } => matches!(left.kind, Ast::PositionalParam(_)),
-        _ => false,
-    }
 }
 
 /// Whether a pointer or array is one of characters.

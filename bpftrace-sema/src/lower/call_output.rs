@@ -198,7 +198,7 @@ impl Lowerer<'_, '_> {
                 "print()'s top and div arguments are ignored when used on stats() maps.",
             );
         }
-        if self.in_for() {
+        if self.in_loop() {
             self.warn(
                 codes::LOOP,
                 span,
@@ -265,7 +265,14 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         };
         match array.ty() {
-            Ty::Int(_) | Ty::Ptr(..) => self.event(span, Event::Join(separator), vec![array.expr]),
+            Ty::Int(_) | Ty::Ptr(..) => {
+                let space = match array.ty() {
+                    Ty::Ptr(_, mem) => *mem,
+                    _ => array.space,
+                };
+                self.warn_if_space_unknown(space, array.span());
+                self.event(span, Event::Join(separator), vec![array.expr])
+            }
             _ => self.wrong_kind(&array, "join() only supports int and pointer arguments"),
         }
     }

@@ -255,7 +255,7 @@ impl Lowerer<'_, '_> {
             .with_hint("Use a for loop over a range, for example: for $i : 0..10 { ... }"),
         );
         let cond = self.condition(cond);
-        self.loops.push(LoopKind::Inline);
+        self.loops.push(LoopKind::While);
         let body = self.block(body);
         self.loops.pop();
         self.diverges = false;
@@ -289,7 +289,7 @@ impl Lowerer<'_, '_> {
                 None
             }
         };
-        self.loops.push(LoopKind::Inline);
+        self.loops.push(LoopKind::Unroll);
         let body = self.block(body);
         self.loops.pop();
         self.diverges = false;
@@ -495,6 +495,11 @@ impl Lowerer<'_, '_> {
         };
         out.push(stmt(span, StmtKind::Return(value)));
         self.diverges = true;
+    }
+
+    /// Whether the code runs an unknown number of times.
+    pub(super) fn in_loop(&self) -> bool {
+        self.loops.iter().any(|kind| *kind != LoopKind::Unroll)
     }
 
     /// Whether the code is the body of a `for` loop, which is a function of its own.

@@ -31,6 +31,11 @@ impl Lowerer<'_, '_> {
             Ast::Map(name) => self.map_read(span, name, None),
             Ast::MapAccess(access) => self.map_read(span, &access.map.name, Some(access)),
             Ast::PositionalParam(n) => self.positional(span, *n, None),
+            Ast::PositionalCount if self.literal_depth > 0 => {
+                let count = self.s.options.params.len();
+                self.s.tables.fixed_params.insert(0, count.to_string());
+                Val::literal(span, count as i128)
+            }
             Ast::PositionalCount => self
                 .slot(HostValue::ParamCount, Ty::Int(IntTy::U64), span)
                 .with_range((0, i128::from(i64::MAX))),
@@ -99,6 +104,7 @@ impl Lowerer<'_, '_> {
 
     /// Left associative operators one after the other, without recursion on the left side.
     fn binary_chain(&mut self, expr: &node::Expr) -> Val {
+        let before = self.slots_so_far();
         let mut chain = Vec::new();
         let mut leftmost = expr;
         while let Ast::Binary {
@@ -115,8 +121,8 @@ impl Lowerer<'_, '_> {
         let mut left = None;
         while let Some((op, op_span, right, span)) = chain.pop() {
             let val = match left.take() {
-                None => self.binary(span, op, op_span, Operand::Tree(leftmost), right),
-                Some(done) => self.binary(span, op, op_span, Operand::Done(done), right),
+                None => self.binary(span, op, op_span, before, Operand::Tree(leftmost), right),
+                Some(done) => self.binary(span, op, op_span, before, Operand::Done(done), right),
             };
             if matches!(val.expr.kind, ExprKind::Const(_) | ExprKind::Str(_)) {
                 n_operators = 0;
@@ -232,7 +238,7 @@ impl Lowerer<'_, '_> {
                 .slot(HostValue::Param { index, kind }, Ty::Int(IntTy::I64), span)
                 // Takes the signedness of what it meets; negative ones keep their bits.
                 .with_range((0, i128::from(i64::MAX))),
-            ParamKind::Str | ParamKind::StrFrom(_) => {
+            ParamKind::Str => {
                 let ty = Ty::Str(self.s.settings.max_strlen);
                 self.slot(HostValue::Param { index, kind }, ty, span)
             }
@@ -245,10 +251,6 @@ impl Lowerer<'_, '_> {
         let text = params.get(index as usize - 1).cloned().unwrap_or_default();
         let val = match kind {
             ParamKind::Str => Val::string(span, text.clone().into_bytes()),
-            ParamKind::StrFrom(skip) => {
-                let rest = text.as_bytes().get(skip as usize..).unwrap_or_default();
-                Val::string(span, rest.to_vec())
-            }
             ParamKind::Int if text.is_empty() => Val::literal(span, 0),
             ParamKind::Int => {
                 let (magnitude, negative) = match text.strip_prefix('-') {
@@ -356,7 +358,9 @@ impl Lowerer<'_, '_> {
                     return Val::unknown(span);
                 };
                 self.merge_local(idx, &ty, &Literals::None, val.space);
-                self.locals.get_mut(idx).n_assignments += 1;
+                let local = self.locals.get_mut(idx);
+                local.n_assignments += 1;
+                local.n_steps += 1;
                 let ty = self.locals.get(idx).state.ty.clone().unwrap_or(ty);
                 (ty, StepTarget::Local(idx))
             }

@@ -24,6 +24,7 @@ mod imported;
 mod macros;
 mod maps;
 mod ops;
+mod params;
 mod stmt;
 mod types;
 
@@ -106,7 +107,7 @@ pub(crate) struct Tables {
     pub(crate) cgroup_filters: Vec<String>,
     pub(crate) named_params: Vec<NamedParam>,
     pub(crate) n_params: u32,
-    /// Positional parameters whose values are part of the program.
+    /// Positional parameters whose values are part of the program; 0 is `$#`.
     pub(crate) fixed_params: BTreeMap<u32, String>,
 }
 
@@ -124,6 +125,13 @@ impl Tables {
         });
         self.slot_numbers.insert(value, idx);
         idx
+    }
+
+    /// Forgets all slots but the first ones: nothing refers to the others any more.
+    fn forget_slots(&mut self, n_kept: usize) {
+        for slot in self.slots.drain(n_kept.min(self.slots.len())..) {
+            self.slot_numbers.remove(&slot.value);
+        }
     }
 }
 
@@ -408,8 +416,10 @@ pub(crate) struct Lowerer<'s, 'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoopKind {
-    /// `while`, `unroll`: in the program itself.
-    Inline,
+    /// In the program itself.
+    While,
+    /// In the program itself, a fixed number of times.
+    Unroll,
     /// `for`: a function of its own.
     Callback,
 }
@@ -575,7 +585,7 @@ impl Lowerer<'_, '_> {
     fn warn_about_locals(&mut self) {
         let mut found = Vec::new();
         for local in self.locals.all() {
-            if local.n_assignments == 0 && local.declared {
+            if local.n_assignments == local.n_steps && local.declared {
                 found.push((
                     local.span,
                     format!(

@@ -2,20 +2,23 @@
 
 use bpftrace_ast::node::{self, BinaryOp as Op, ExprKind as Ast, UnaryOp as AstUnary};
 use bpftrace_ast::source::Span;
-use bpftrace_meta::ParamKind;
+use bpftrace_meta::{ParamKind, ParamStep};
+use bpftrace_notation::negate_literal;
 
 use super::expr::Operand;
-use super::fold::{Folded, fold_bools, fold_ints, fold_strings, in_range};
+use super::fold::{Folded, fold_bools, fold_ints, fold_strings};
 use super::{Lowerer, Val};
 use crate::join::{self, join_ints};
 use crate::{BinaryOp, CompareOp, Expr, ExprKind, IntTy, LogicalOp, Mem, Ty, UnaryOp, codes};
 
 impl Lowerer<'_, '_> {
+    /// `before`: how many slots there were before the operands.
     pub(super) fn binary(
         &mut self,
         span: Span,
         op: Op,
         op_span: Span,
+        before: usize,
         left: Operand<'_>,
         right: &node::Expr,
     ) -> Val {
@@ -41,13 +44,15 @@ impl Lowerer<'_, '_> {
                 let left = self.operand_like(left, &right);
                 (left, right)
             }
-            Operand::Tree(left) => {
-                let left = self.expr(left);
-                let right = self.operand_like(right, &left);
-                (left, right)
-            }
-            Operand::Done(left) => {
-                let right = self.operand_like(right, &left);
+            left => {
+                let left = match left {
+                    Operand::Tree(left) => self.expr(left),
+                    Operand::Done(left) => left,
+                };
+                let right = match op.is_comparison() {
+                    true => self.operand_like(right, &left),
+                    false => self.expr(right),
+                };
                 (left, right)
             }
         };
@@ -57,7 +62,7 @@ impl Lowerer<'_, '_> {
         if op.is_comparison() {
             self.compare(span, op, op_span, left, right)
         } else {
-            self.arithmetic(span, op, op_span, left, right)
+            self.arithmetic(span, op, op_span, before, left, right)
         }
     }
 
@@ -148,6 +153,7 @@ impl Lowerer<'_, '_> {
     }
 
     pub(super) fn unary(&mut self, span: Span, op: AstUnary, operand: &node::Expr) -> Val {
+        let before = self.slots_so_far();
         let val = self.expr(operand);
         if !val.known {
             return Val::unknown(span);
@@ -171,16 +177,23 @@ impl Lowerer<'_, '_> {
             AstUnary::Neg | AstUnary::BitNot => {
                 if let Some(value) = val.as_literal() {
                     return match op {
-                        AstUnary::Neg if in_range(-value) && value <= 1 << 63 => {
-                            Val::literal(span, -value)
-                        }
-                        AstUnary::Neg => {
-                            self.error(codes::OVERFLOW, span, "negative value will underflow");
-                            Val::unknown(span)
-                        }
+                        AstUnary::Neg => match negate_literal(value) {
+                            Some(negated) => Val::literal(span, negated),
+                            None => {
+                                self.error(codes::OVERFLOW, span, "negative value will underflow");
+                                Val::unknown(span)
+                            }
+                        },
                         // Of a literal it is unsigned.
                         _ => Val::new(Ty::Int(IntTy::U64), span, ExprKind::Const(!(value as u64))),
                     };
+                }
+                let step = match op {
+                    AstUnary::Neg => ParamStep::Neg,
+                    _ => ParamStep::BitNot,
+                };
+                if let Some(val) = self.unary_at_start(span, step, before, &val) {
+                    return val;
                 }
                 let int = self
                     .as_int(&val)
@@ -262,9 +275,20 @@ impl Lowerer<'_, '_> {
         Val::unknown(span)
     }
 
-    fn arithmetic(&mut self, span: Span, op: Op, op_span: Span, left: Val, right: Val) -> Val {
+    fn arithmetic(
+        &mut self,
+        span: Span,
+        op: Op,
+        op_span: Span,
+        before: usize,
+        left: Val,
+        right: Val,
+    ) -> Val {
         if let Some(folded) = fold(op, &left, &right) {
             return self.folded(span, folded);
+        }
+        if let Some(val) = self.binary_at_start(span, op, before, &left, &right) {
+            return val;
         }
         if op == Op::Add {
             if let (Some(a), Some(b)) = (left.as_str_literal(), right.as_str_literal()) {
@@ -346,10 +370,6 @@ impl Lowerer<'_, '_> {
             (Mem::Unknown, space) | (space, Mem::Unknown) => space,
             (a, b) => join::join_mem(a, b),
         };
-        let flexible = a_range.is_some()
-            && b_range.is_some()
-            && made_of_parameters(&left.expr)
-            && made_of_parameters(&right.expr);
         let (left, right) = if a.signed == b.signed || matches!(op, Op::Shl | Op::Shr) {
             (self.int_of(left, wide), self.int_of(right, wide))
         } else {
@@ -359,12 +379,7 @@ impl Lowerer<'_, '_> {
             )
         };
         let kind = ExprKind::Binary(binary_op(op), Box::new(left), Box::new(right));
-        let mut val = Val::new(Ty::Int(wide), span, kind).with_space(space);
-        if flexible {
-            // Something made of parameters alone still takes the signedness of what it meets.
-            val.range = Some((0, i128::from(i64::MAX)));
-        }
-        val
+        Val::new(Ty::Int(wide), span, kind).with_space(space)
     }
 
     fn pointer_add(&mut self, span: Span, ptr: Val, index: Val, negative: bool) -> Val {
@@ -527,17 +542,6 @@ fn operands_signed(
     match (a_range, b_range) {
         (None, None) => a.signed || b.signed,
         _ => join_ints(wide(a), a_range, wide(b), b_range).signed,
-    }
-}
-
-/// Whether an expression is made of literals and positional parameters alone, which are literals to the
-/// user.
-fn made_of_parameters(expr: &Expr) -> bool {
-    match &expr.kind {
-        ExprKind::Const(_) | ExprKind::Slot(_) => true,
-        ExprKind::Cast(_, inner) | ExprKind::Unary(_, inner) => made_of_parameters(inner),
-        ExprKind::Binary(_, a, b) => made_of_parameters(a) && made_of_parameters(b),
-        _ => false,
     }
 }
 

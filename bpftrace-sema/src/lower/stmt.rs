@@ -88,7 +88,8 @@ impl Lowerer<'_, '_> {
                 value,
             } => {
                 let old = target.to_expr();
-                let new = self.binary(span, *op, *op_span, Operand::Tree(&old), value);
+                let before = self.slots_so_far();
+                let new = self.binary(span, *op, *op_span, before, Operand::Tree(&old), value);
                 self.assign_val(span, target, new, out);
             }
             S::Discard(value) => {
