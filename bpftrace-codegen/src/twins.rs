@@ -3,9 +3,10 @@
 //! those differ in nothing but the patches for their arguments. Such code is compiled once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash as _, Hasher};
 
-use cranelift_codegen::ir::{Function, SourceLoc, UserExternalName, function::FunctionStencil};
+use cranelift_codegen::ir::{
+    Function, InstructionData, SourceLoc, UserExternalName, function::FunctionStencil,
+};
 
 use crate::bpf::{CompiledFunction, RelocKind};
 use crate::clif::ClifFunction;
@@ -71,14 +72,23 @@ impl Parts {
         }
     }
 
+    /// A number that twins share: of the operations, constants and names in their order.
     fn hash(&self) -> u64 {
-        let mut hasher = Mixer(0);
-        self.stencil.hash(&mut hasher);
+        let mut hash = 0;
+        let blocks = self.stencil.layout.blocks();
+        for inst in blocks.flat_map(|block| self.stencil.layout.block_insts(block)) {
+            let data = &self.stencil.dfg.insts[inst];
+            hash = mixed(hash, data.opcode() as u64);
+            if let InstructionData::UnaryImm { imm, .. } = data {
+                hash = mixed(hash, imm.bits().cast_unsigned());
+            }
+        }
         for name in &self.names {
             let index = (!may_differ(name.namespace)).then_some(name.index);
-            (name.namespace, index).hash(&mut hasher);
+            hash = mixed(hash, name.namespace.into());
+            hash = mixed(hash, index.map_or(u64::MAX, u64::from));
         }
-        hasher.finish()
+        hash
     }
 
     /// How a later function follows from this one, the function `of`, if it does.
@@ -117,42 +127,9 @@ fn may_differ(namespace: u32) -> bool {
     matches!(namespace, NS_PATCH | NS_PATCH_WIDE | NS_SUBPROG)
 }
 
-/// A hash of many small numbers that nobody chooses: equality is looked at afterwards.
-struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(number.into());
-    }
-
-    fn write_u16(&mut self, number: u16) {
-        self.write_u64(number.into());
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(number.into());
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // An odd number with about as many ones as zeros: the golden ratio.
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
+/// Takes one more number into a hash, multiplying by the golden ratio: about as many ones as zeros.
+fn mixed(hash: u64, number: u64) -> u64 {
+    (hash.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Adds a pair unless the map says otherwise of its first half.
