@@ -10,7 +10,8 @@ use std::{
 };
 
 use bpftrace_debuginfo::{DebugInfo, Files};
-use bpftrace_loader::{LinuxHost, Mapping, host::Host as _};
+use bpftrace_loader::host::{Host as _, each_once, files_matching};
+use bpftrace_loader::{LinuxHost, Mapping};
 use bpftrace_meta::wildcard_match;
 use bpftrace_sema::KernelFiles;
 use btf_rs::{Backend, Btf};
@@ -115,13 +116,9 @@ impl KernelFiles for HostTypes {
 
     fn programs_with(&self, path: &str, function: &str, language: Option<&str>) -> Vec<String> {
         let host = LinuxHost::new();
-        let found = match (path, self.pid) {
-            ("*", Some(pid)) => host.mapped_files(pid),
-            ("*", None) => host.files_of_all_processes(),
-            _ => host.executables(path, self.pid),
-        };
+        let mut found = files_matching("uprobe", path, self.pid, &host).unwrap_or_default();
+        each_once(&mut found, &host);
         let mut names: Vec<String> = found
-            .unwrap_or_default()
             .into_iter()
             .filter(|file| {
                 let elf = host.elf_file(file).ok().flatten();

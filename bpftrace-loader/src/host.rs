@@ -1,5 +1,6 @@
 //! Every question about this machine, one method each.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -176,9 +177,10 @@ pub trait Host {
     /// The pid namespace bpftrace runs in.
     fn pid_namespace(&self) -> io::Result<PidNamespace>;
     /// Executables that a path in an attach point stands for: absolute, relative to `$PATH`, with
-    /// wildcards, or the `lib` short form; `pid`: as that process sees files.
+    /// wildcards, or the `lib` short form; `pid`: as that process sees files. Those that match a wildcard are
+    /// sorted, and a file may be there by several names.
     fn executables(&self, path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>>;
-    /// Files that a process has mapped as executable, its own executable first.
+    /// Files that a process has mapped as executable, its own executable first, each below `/proc/PID/root`.
     fn mapped_files(&self, pid: i32) -> io::Result<Vec<PathBuf>>;
     /// What a process has mapped of files as executable.
     fn mappings(&self, pid: i32) -> io::Result<Vec<Mapping>>;
@@ -188,8 +190,8 @@ pub trait Host {
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Ids of the threads of a process.
     fn threads(&self, pid: i32) -> io::Result<Vec<i32>>;
-    /// Files that any process has mapped as executable, each once.
-    fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>>;
+    /// Device and inode of a file, which tell whether two paths are one file.
+    fn file_identity(&self, path: &Path) -> Option<(u64, u64)>;
     /// A program and the libraries that it is linked with, as the dynamic linker will find them; those
     /// that cannot be found are left out.
     fn needed_files(&self, program: &Path) -> Vec<PathBuf>;
@@ -202,4 +204,24 @@ pub trait Host {
     fn user_build(&self, path: &Path) -> io::Result<Option<UserBuild>>;
     /// Debug information of an executable: in itself or in one of the directories (none: the usual ones).
     fn debug_info(&self, path: &Path, directories: &[PathBuf]) -> Option<Rc<DebugInfo>>;
+}
+
+/// Leaves of files that are there by several names the first name.
+pub fn each_once(files: &mut Vec<PathBuf>, host: &dyn Host) {
+    let mut seen = HashSet::new();
+    files.retain(|file| host.file_identity(file).is_none_or(|id| seen.insert(id)));
+}
+
+/// Files that a path with wildcards stands for, by all of their names. `*` for a `uprobe` is all that the traced
+/// process has mapped; without one, and for `usdt` beside that, it is what is in the directories of `PATH`.
+pub fn files_matching(
+    provider: &str,
+    path: &str,
+    pid: Option<i32>,
+    host: &dyn Host,
+) -> io::Result<Vec<PathBuf>> {
+    match pid {
+        Some(pid) if path == "*" && provider != "usdt" => host.mapped_files(pid),
+        _ => host.executables(path, pid),
+    }
 }

@@ -27,6 +27,9 @@ pub(super) fn usdts(
     warnings: &mut Vec<String>,
     host: &dyn Host,
 ) -> Result<Expanded, LoadError> {
+    if path.is_none() && provider.is_none() && invocation.traced_pid().is_none() {
+        return Err(user_files::no_path("usdt"));
+    }
     let files = user_files::find("usdt", path, invocation, warnings, host)?;
     let provider = provider.filter(|provider| !provider.is_empty());
     let mut places = Vec::new();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::Invocation;
 use super::expand::is_pattern;
 use crate::error::LoadError;
-use crate::host::{ElfFile, Host};
+use crate::host::{self, ElfFile, Host};
 
 /// The files of an attach point.
 pub(super) struct UserFiles {
@@ -15,8 +15,8 @@ pub(super) struct UserFiles {
     pub(super) open: bool,
 }
 
-/// Finds the files that a path stands for; with `*` those of the traced process, or of all processes where
-/// there is none. Without a path a `uprobe` is in the traced program itself, and `usdt` in any of its files.
+/// Finds the files that a path stands for. Without a path a `uprobe` is in the traced program itself, and
+/// `usdt` in any of its files.
 pub(super) fn find(
     provider: &str,
     path: Option<&str>,
@@ -24,22 +24,25 @@ pub(super) fn find(
     warnings: &mut Vec<String>,
     host: &dyn Host,
 ) -> Result<UserFiles, LoadError> {
-    let path = path.filter(|path| !path.is_empty());
-    if path.is_none_or(|path| path == "*") {
-        let mut paths = of_processes(provider, path.is_some(), invocation, host)?;
-        let open = path.is_some() || provider == "usdt";
+    let pid = invocation.options.pid;
+    let Some(path) = path.filter(|path| !path.is_empty()) else {
+        let mut paths = of_process(provider, invocation, host)?;
+        let open = provider == "usdt";
         if !open {
             paths.truncate(1);
         }
         return Ok(UserFiles { paths, open });
-    }
-    let path = path.unwrap_or_default();
-    let mut paths = host
-        .executables(path, invocation.options.pid)
-        .map_err(|e| LoadError::io(format!("Failed to look for '{path}'"), &e))?;
+    };
     if is_pattern(path) {
+        let mut paths = host::files_matching(provider, path, pid, host)
+            .map_err(|e| LoadError::io(format!("Failed to look for '{path}'"), &e))?;
+        // A file with several names is attached to once.
+        host::each_once(&mut paths, host);
         return Ok(UserFiles { paths, open: true });
     }
+    let mut paths = host
+        .executables(path, pid)
+        .map_err(|e| LoadError::io(format!("Failed to look for '{path}'"), &e))?;
     // `uretprobe` is called by the same name.
     let kind = if provider == "usdt" { "usdt" } else { "uprobe" };
     if paths.is_empty() {
@@ -56,9 +59,8 @@ pub(super) fn find(
     Ok(UserFiles { paths, open: false })
 }
 
-fn of_processes(
+fn of_process(
     provider: &str,
-    all: bool,
     invocation: &Invocation<'_>,
     host: &dyn Host,
 ) -> Result<Vec<PathBuf>, LoadError> {
@@ -72,15 +74,13 @@ fn of_processes(
         let program = crate::cmd::find_program_of(command, host);
         return Ok(program.map_or_else(Vec::new, |program| host.needed_files(&program)));
     }
-    if all {
-        return host
-            .files_of_all_processes()
-            .map_err(|e| LoadError::io("Failed to read the files of the running processes", &e));
+    if provider == "usdt" {
+        return Err(LoadError::usage(
+            "usdt probe must specify at least path or pid to probe. To target all paths/pids set \
+             the path to '*'.",
+        ));
     }
-    Err(LoadError::usage(format!(
-        "{provider} probe must specify at least path or pid to probe. To target all paths/pids set \
-         the path to '*'."
-    )))
+    Err(no_path(provider))
 }
 
 impl UserFiles {
@@ -110,6 +110,13 @@ impl UserFiles {
             )),
         }
     }
+}
+
+/// What is said of an attach point that is only a name, where no process is given.
+pub(super) fn no_path(provider: &str) -> LoadError {
+    LoadError::usage(format!(
+        "{provider} probe type requires 2 or 3 arguments, found 1"
+    ))
 }
 
 fn unusable(kind: &str, path: &str) -> LoadError {

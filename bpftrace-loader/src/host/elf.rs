@@ -199,12 +199,16 @@ impl ElfFile {
     /// The same with aliases.
     #[must_use]
     pub fn names_matching(&self, pattern: &str, language: Option<&str>) -> Vec<&ElfSymbol> {
+        // Parts that the compiler cut out of functions are only meant by their names.
+        let is_part = |symbol: &ElfSymbol| symbol.name.contains(".part.");
+        let is_pattern = pattern.contains('*');
         match language {
             Some("cpp") => {
                 // Parameters only count where the pattern has some.
                 let with_parameters = pattern.contains('(');
                 self.symbols
                     .iter()
+                    .filter(|symbol| !(is_pattern && is_part(symbol)))
                     .filter(|symbol| {
                         demangle(&symbol.name, with_parameters)
                             .is_some_and(|name| wildcard_match(pattern, &name))
@@ -212,10 +216,10 @@ impl ElfFile {
                     })
                     .collect()
             }
-            _ if pattern.contains('*') => self
+            _ if is_pattern => self
                 .symbols
                 .iter()
-                .filter(|symbol| wildcard_match(pattern, &symbol.name))
+                .filter(|symbol| !is_part(symbol) && wildcard_match(pattern, &symbol.name))
                 .collect(),
             _ => {
                 let start = self.symbols.partition_point(|s| s.name.as_str() < pattern);

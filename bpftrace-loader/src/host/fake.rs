@@ -219,8 +219,8 @@ impl Host for FakeHost {
         Ok(vec![pid])
     }
 
-    fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>> {
-        self.mapped_files(0)
+    fn file_identity(&self, _: &Path) -> Option<(u64, u64)> {
+        None
     }
 
     fn needed_files(&self, program: &Path) -> Vec<PathBuf> {

@@ -205,8 +205,8 @@ impl Host for LinuxHost {
         proc::threads(pid)
     }
 
-    fn files_of_all_processes(&self) -> io::Result<Vec<PathBuf>> {
-        executables::files_of_all_processes()
+    fn file_identity(&self, path: &Path) -> Option<(u64, u64)> {
+        executables::identity(path)
     }
 
     fn needed_files(&self, program: &Path) -> Vec<PathBuf> {

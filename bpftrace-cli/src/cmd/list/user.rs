@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpftrace_loader::host::{ElfFile, Host};
+use bpftrace_loader::host::{ElfFile, Host, files_matching};
 use bpftrace_meta::{ProviderKind, wildcard_match};
 use bpftrace_notation::AttachPoint;
 
@@ -44,19 +44,11 @@ impl Lister<'_> {
             _ => return Err(format!("{0} needs a path: {0}:PATH:NAME", kind.as_str())),
         };
         let middle = middle.filter(|middle| !middle.is_empty());
-        // The process's own files are called by the way that leads to them from anywhere.
-        let root = match (self.options.pid, path) {
-            (Some(pid), None | Some("" | "*")) => format!("/proc/{pid}/root"),
-            _ => String::new(),
-        };
-        for file in self.user_files(path)? {
+        for file in self.user_files(kind, path)? {
             let Some(elf) = self.readable(&file, path)? else {
                 continue;
             };
-            let shown = match file.display().to_string() {
-                shown if shown.starts_with("/proc/") => shown,
-                shown => format!("{root}{shown}"),
-            };
+            let shown = file.display();
             if kind == ProviderKind::Usdt {
                 for note in &elf.usdt {
                     if middle.is_none_or(|pattern| wildcard_match(pattern, &note.provider))
@@ -102,27 +94,11 @@ impl Lister<'_> {
         }
     }
 
-    /// The files that a path stands for; without one, those of the process, or of all.
-    fn user_files(&self, path: Option<&str>) -> Result<Vec<PathBuf>, String> {
-        let failed = |what: &str, error: std::io::Error| {
-            format!("cannot read {what}: {}", crate::cmd::reason(&error))
-        };
-        match path.filter(|path| !matches!(*path, "" | "*")) {
-            Some(path) => self
-                .host
-                .executables(path, self.options.pid)
-                .map_err(|error| failed(path, error)),
-            None => match self.options.pid {
-                Some(pid) => self
-                    .host
-                    .mapped_files(pid)
-                    .map_err(|error| failed(&format!("the files of process {pid}"), error)),
-                None => self
-                    .host
-                    .files_of_all_processes()
-                    .map_err(|error| failed("the files of the running processes", error)),
-            },
-        }
+    /// The files that a path stands for; without one, those that `*` stands for.
+    fn user_files(&self, kind: ProviderKind, path: Option<&str>) -> Result<Vec<PathBuf>, String> {
+        let path = path.filter(|path| !path.is_empty()).unwrap_or("*");
+        files_matching(kind.as_str(), path, self.options.pid, &self.host)
+            .map_err(|error| format!("cannot read {path}: {}", crate::cmd::reason(&error)))
     }
 
     /// Reads a file; of many, those that are no executables are passed over.

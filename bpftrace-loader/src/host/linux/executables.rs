@@ -1,6 +1,7 @@
-use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ const LIBRARY_DIRECTORIES: [&str; 6] = [
 pub(super) fn find(path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>> {
     let root = process_root(pid);
     if path.contains('*') {
-        return glob(path, root.as_deref());
+        return Ok(with_wildcard(path, pid, root.as_deref()));
     }
     if path.contains('/') {
         let path = below(root.as_deref(), Path::new(path));
@@ -39,10 +40,7 @@ pub(super) fn find(path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>> {
         }
     }
     let mut found = Vec::new();
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    // The current directory is looked at first.
-    let here = std::iter::once(PathBuf::new());
-    for directory in here.chain(std::env::split_paths(&directories)) {
+    for directory in directories_of_programs(pid, root.as_deref()) {
         let candidate = below(root.as_deref(), &directory.join(path));
         if is_usable(&candidate) {
             // Directories of the path may be the same one by two names.
@@ -60,6 +58,49 @@ pub(super) fn find(path: &str, pid: Option<i32>) -> io::Result<Vec<PathBuf>> {
         found.retain(|path| is_elf(path));
     }
     Ok(found)
+}
+
+/// Where a program without a path is looked for: in the current directory, and in those of `PATH`; for a
+/// process that sees other files, of its own `PATH`.
+fn directories_of_programs(pid: Option<i32>, root: Option<&Path>) -> Vec<PathBuf> {
+    let directories = match (root, pid) {
+        (Some(_), Some(pid)) => path_of_process(pid),
+        _ => std::env::var_os("PATH"),
+    };
+    let directories = directories.unwrap_or_default();
+    std::iter::once(PathBuf::new())
+        .chain(std::env::split_paths(&directories))
+        .collect()
+}
+
+fn path_of_process(pid: i32) -> Option<OsString> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let path = environment
+        .split(|byte| *byte == 0)
+        .find_map(|variable| variable.strip_prefix(b"PATH="))?;
+    Some(OsStr::from_bytes(path).to_owned())
+}
+
+/// Files that a path with `*` stands for, sorted, by all of their names. Without a slash it is the name of a
+/// program. The files of a process are meant too, and there a `*` stands for slashes as well.
+fn with_wildcard(path: &str, pid: Option<i32>, root: Option<&Path>) -> Vec<PathBuf> {
+    let mut found = if path.contains('/') {
+        glob(path, root)
+    } else {
+        let directories = directories_of_programs(pid, root).into_iter();
+        directories
+            .flat_map(|directory| glob(&directory.join(path).to_string_lossy(), root))
+            .collect()
+    };
+    let mapped = pid.and_then(|pid| mapped_files(pid).ok());
+    for file in mapped.unwrap_or_default() {
+        if wildcard_match(path, &file.to_string_lossy()) {
+            found.push(file);
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// The root directory of a process in another mount namespace.
@@ -121,8 +162,8 @@ fn is_elf(path: &Path) -> bool {
 }
 
 /// ELF files that a path with `*` matches, called as the pattern calls them; a `*` does not match a
-/// slash. A file with several names has the first.
-fn glob(pattern: &str, root: Option<&Path>) -> io::Result<Vec<PathBuf>> {
+/// slash.
+fn glob(pattern: &str, root: Option<&Path>) -> Vec<PathBuf> {
     let mut found = vec![match (pattern.starts_with('/'), root) {
         (true, Some(root)) => root.to_owned(),
         (true, None) => PathBuf::from("/"),
@@ -148,37 +189,36 @@ fn glob(pattern: &str, root: Option<&Path>) -> io::Result<Vec<PathBuf>> {
         }
         found = next;
     }
-    found.sort_unstable();
-    let mut seen = HashSet::new();
-    found.retain(|path| {
-        is_usable(path) && is_elf(path) && identity(path).is_none_or(|id| seen.insert(id))
-    });
-    Ok(found)
+    found.retain(|path| is_usable(path) && is_elf(path));
+    found
 }
 
 /// Device and inode, which tell whether two paths are one file.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     let file = fs::metadata(path).ok()?;
     Some((file.dev(), file.ino()))
 }
 
-/// Executable mappings of a process, its own executable first.
+/// Executable mappings of a process, its own executable first; called by the way that leads to them from
+/// anywhere, through the process's root directory. Those that are deleted are left out.
 pub(super) fn mapped_files(pid: i32) -> io::Result<Vec<PathBuf>> {
-    let root = process_root(Some(pid));
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
     let mut files = Vec::new();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut add = |path: &Path| {
+        let path = below(Some(&root), path);
+        if !path.as_os_str().as_bytes().ends_with(b" (deleted)") && !files.contains(&path) {
+            files.push(path);
+        }
+    };
     if let Ok(executable) = fs::read_link(format!("/proc/{pid}/exe")) {
-        files.push(below(root.as_deref(), &executable));
+        add(&executable);
     }
     for line in maps.lines() {
-        let Some((mode, path)) = mapping(line) else {
-            continue;
-        };
-        if mode.contains('x') {
-            let path = below(root.as_deref(), Path::new(path));
-            if !files.contains(&path) {
-                files.push(path);
-            }
+        if let Some((mode, path)) = mapping(line)
+            && mode.contains('x')
+        {
+            add(Path::new(path));
         }
     }
     Ok(files)
@@ -196,27 +236,6 @@ fn mapping(line: &str) -> Option<(&str, &str)> {
         rest = after.trim_start();
     }
     rest.starts_with('/').then_some((mode, rest))
-}
-
-/// Executable mappings of all processes, each file once. A process that ends meanwhile, or that we
-/// may not look at, has none.
-pub(super) fn files_of_all_processes() -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut seen = HashSet::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        for file in mapped_files(pid).unwrap_or_default() {
-            // One file has other paths for processes in containers.
-            if identity(&file).is_some_and(|id| seen.insert(id)) {
-                files.push(file);
-            }
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 /// A program and the libraries that it and they are linked with.
@@ -254,6 +273,20 @@ mod tests {
         assert_eq!(mapping(""), None);
     }
 
+    // F215: all names are found, and each file once.
+    #[test]
+    fn patterns_find_files_by_all_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::copy("/bin/sh", path("one")).unwrap();
+        std::os::unix::fs::symlink("one", path("two")).unwrap();
+        fs::write(path("text"), "no program").unwrap();
+        let mut found = find(&path("*").to_string_lossy(), None).unwrap();
+        assert_eq!(found, [path("one"), path("two")]);
+        crate::host::each_once(&mut found, &crate::host::LinuxHost::new());
+        assert_eq!(found, [path("one")]);
+    }
+
     #[test]
     fn finds_by_path_name_and_pattern() {
         let shell = find("/bin/sh", None).unwrap();
@@ -270,6 +303,13 @@ mod tests {
         );
         let me = std::process::id() as i32;
         let mapped = mapped_files(me).unwrap();
-        assert_eq!(mapped[0], std::env::current_exe().unwrap());
+        let me = std::env::current_exe().unwrap();
+        assert_eq!(
+            mapped[0],
+            below(
+                Some(Path::new(&format!("/proc/{}/root", std::process::id()))),
+                &me
+            )
+        );
     }
 }
