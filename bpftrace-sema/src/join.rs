@@ -1,5 +1,6 @@
 //! The one type that several values share: what assignments to one variable or map come to (L2.4).
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use bpftrace_meta::AggKind;
@@ -154,11 +155,12 @@ pub(crate) fn join_with_literals(
             )
         }
         (Ty::Record(x), Ty::Record(y)) if x.len() == y.len() => {
+            let places = places(y);
             let (fields, literals): (Vec<_>, Vec<_>) = x
                 .iter()
                 .enumerate()
                 .map(|(idx, (name, x))| {
-                    let other = y.iter().position(|(other, _)| other == name)?;
+                    let other = *places.get(name.as_str())?;
                     let x = (x, a.1.element(idx));
                     let y = (&y[other].1, b.1.element(other));
                     let (ty, literals) = join_with_literals(x, y, types)?;
@@ -216,17 +218,26 @@ pub(crate) fn join(a: &Ty, b: &Ty, types: &TypeTable) -> Option<Ty> {
                 .map(|(x, y)| join(x, y, types))
                 .collect::<Option<Rc<[Ty]>>>()?,
         ),
-        (Ty::Record(x), Ty::Record(y)) if x.len() == y.len() => Ty::Record(
-            x.iter()
-                .map(|(name, x)| {
-                    let (_, y) = y.iter().find(|(other, _)| other == name)?;
-                    Some((name.clone(), join(x, y, types)?))
-                })
-                .collect::<Option<Rc<[(String, Ty)]>>>()?,
-        ),
+        (Ty::Record(x), Ty::Record(y)) if x.len() == y.len() => {
+            let places = places(y);
+            Ty::Record(
+                x.iter()
+                    .map(|(name, x)| {
+                        let (_, y) = &y[*places.get(name.as_str())?];
+                        Some((name.clone(), join(x, y, types)?))
+                    })
+                    .collect::<Option<Rc<[(String, Ty)]>>>()?,
+            )
+        }
         (Ty::Agg(x), Ty::Agg(y)) => Ty::Agg(join_aggs(x, y)?),
         _ => return None,
     })
+}
+
+/// Where the fields of a record are.
+fn places(fields: &[(String, Ty)]) -> HashMap<&str, usize> {
+    let names = fields.iter().map(|(name, _)| name.as_str());
+    names.zip(0..).collect()
 }
 
 fn join_aggs(a: &AggKind, b: &AggKind) -> Option<AggKind> {

@@ -110,6 +110,18 @@ fn as_many_mistakes_as_there_are_names_take_time_in_proportion() {
     assert!(start.elapsed() < LONG, "took {:?}", start.elapsed());
 }
 
+#[test]
+fn macros_that_call_each_other_in_a_row_take_time_in_proportion() {
+    let start = Instant::now();
+    let mut text = String::from("macro m0() { 1 }\n");
+    for i in 1..20_000 {
+        text.push_str(&format!("macro m{i}() {{ m{}() }}\n", i - 1));
+    }
+    text.push_str("begin { print(m10()); }");
+    assert!(run(&text).is_some());
+    assert!(start.elapsed() < LONG, "took {:?}", start.elapsed());
+}
+
 /// Pieces of scripts in all combinations of two: what is wrong is said, and nothing panics.
 #[test]
 fn pieces_in_all_combinations() {

@@ -34,6 +34,17 @@ impl CType {
         }
     }
 
+    /// A type whose values scripts cannot read, aligned to its size.
+    fn opaque(size: u64) -> Self {
+        Self {
+            ty: Ty::Void,
+            size,
+            align: size,
+            height: 0,
+            is_text: false,
+        }
+    }
+
     pub(super) fn pointer(to: Self) -> Self {
         Self {
             ty: Ty::Ptr(Rc::new(to.ty), Mem::Unknown),
@@ -71,6 +82,7 @@ impl Parser<'_> {
         let mut is_typedef = false;
         let mut ints: Vec<String> = Vec::new();
         let mut ty: Option<CType> = None;
+        let mut was_double = false;
         let start = self.at;
         while let Some(word) = self.peek().and_then(Token::word) {
             match word {
@@ -85,6 +97,16 @@ impl Parser<'_> {
                 word if IGNORED_WORDS.contains(&word) => self.at += 1,
                 word if INT_WORDS.contains(&word) && ty.is_none() => {
                     ints.push(word.to_owned());
+                    self.at += 1;
+                }
+                "double" if ints == ["long"] => {
+                    ints.clear();
+                    ty = Some(CType::opaque(16));
+                    self.at += 1;
+                }
+                "long" if was_double => {
+                    was_double = false;
+                    ty = Some(CType::opaque(16));
                     self.at += 1;
                 }
                 _ if ty.is_some() || !ints.is_empty() => break,
@@ -114,6 +136,7 @@ impl Parser<'_> {
                         Some(found) => ty = Some(found),
                         None => return self.fail(format!("unknown type name '{word}'")),
                     }
+                    was_double = word == "double";
                     self.at += 1;
                 }
             }
@@ -161,21 +184,12 @@ impl Parser<'_> {
 
     /// A type that a single word names.
     pub(super) fn named(&mut self, name: &str) -> Option<CType> {
-        let odd = |size| {
-            Some(CType {
-                ty: Ty::Void,
-                size,
-                align: size,
-                height: 0,
-                is_text: false,
-            })
-        };
         match name {
             "void" => return Some(CType::void()),
             "_Bool" => return Some(self.sized(Ty::Bool)),
-            "float" => return odd(4),
-            "double" => return odd(8),
-            "__builtin_va_list" => return odd(8),
+            "float" => return Some(CType::opaque(4)),
+            "double" => return Some(CType::opaque(8)),
+            "__builtin_va_list" => return Some(CType::opaque(8)),
             "__u8" | "__u16" | "__u32" | "__u64" | "__s8" | "__s16" | "__s32" | "__s64" => {
                 return named_type(&name[2..]).map(|ty| self.sized(ty));
             }

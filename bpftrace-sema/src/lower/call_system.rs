@@ -425,17 +425,15 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         };
         let params = &mut self.s.tables.named_params;
-        let at = params
-            .iter()
-            .position(|param| param.name == name)
-            .unwrap_or_else(|| {
-                params.push(NamedParam {
-                    name: name.clone(),
-                    default: default.clone(),
-                    description: description.clone(),
-                });
-                params.len() - 1
+        let numbers = &mut self.s.tables.named_param_numbers;
+        let at = *numbers.entry(name.clone()).or_insert_with(|| {
+            params.push(NamedParam {
+                name: name.clone(),
+                default: default.clone(),
+                description: description.clone(),
             });
+            params.len() - 1
+        });
         let known = &mut params[at];
         let mut complaint = None;
         if known.default != default {

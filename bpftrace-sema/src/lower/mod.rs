@@ -106,6 +106,7 @@ pub(crate) struct Tables {
     pub(crate) time_formats: Vec<String>,
     pub(crate) cgroup_filters: Vec<String>,
     pub(crate) named_params: Vec<NamedParam>,
+    named_param_numbers: HashMap<String, usize>,
     pub(crate) n_params: u32,
     /// Positional parameters whose values are part of the program; 0 is `$#`.
     pub(crate) fixed_params: BTreeMap<u32, String>,
