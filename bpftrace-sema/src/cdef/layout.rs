@@ -7,6 +7,8 @@ pub(super) struct Shape {
     pub(super) size: u64,
     /// Bytes.
     pub(super) align: u64,
+    /// What the member's own `aligned` says, in bytes; 1 without. It holds in packed structs too.
+    pub(super) asked: u64,
     /// Width of a bit-field.
     pub(super) bits: Option<u64>,
 }
@@ -35,7 +37,11 @@ impl Layout {
 
     /// Puts a member behind the others; its offset in bits.
     pub(super) fn place(&mut self, shape: Shape, named: bool) -> u64 {
-        let align = if self.packed { 1 } else { shape.align.max(1) };
+        let align = if self.packed {
+            shape.asked.max(1)
+        } else {
+            shape.align.max(1)
+        };
         let start = if self.is_union { 0 } else { self.end };
         let (offset, end) = match shape.bits {
             None => {
@@ -85,11 +91,13 @@ mod tests {
     const INT: Shape = Shape {
         size: 4,
         align: 4,
+        asked: 1,
         bits: None,
     };
     const CHAR: Shape = Shape {
         size: 1,
         align: 1,
+        asked: 1,
         bits: None,
     };
 
@@ -113,6 +121,14 @@ mod tests {
         let mut layout = Layout::new(false, true);
         assert_eq!([layout.place(CHAR, true), layout.place(INT, true)], [0, 8]);
         assert_eq!(layout.finish(), (5, 1));
+        // F017
+        let mut layout = Layout::new(false, true);
+        let aligned = Shape { asked: 8, ..INT };
+        assert_eq!(
+            [CHAR, aligned, CHAR].map(|shape| layout.place(shape, true)),
+            [0, 64, 96]
+        );
+        assert_eq!(layout.finish(), (16, 8));
         let mut layout = Layout::new(true, false);
         assert_eq!([layout.place(CHAR, true), layout.place(INT, true)], [0, 0]);
         assert_eq!(layout.finish(), (4, 4));

@@ -268,7 +268,7 @@ impl Parser<'_> {
                 }
                 out.push((
                     member(String::new(), base.ty.clone(), None),
-                    shape(&base, None),
+                    shape(&base, None, specifier.attributes.align),
                 ));
             }
             return Ok(());
@@ -339,7 +339,10 @@ impl Parser<'_> {
             ty.align = ty.align.max(align);
         }
         let width = bits.and_then(|bits| u8::try_from(bits).ok());
-        out.push((member(name, ty.ty.clone(), width), shape(&ty, bits)));
+        out.push((
+            member(name, ty.ty.clone(), width),
+            shape(&ty, bits, all.align),
+        ));
         Ok(())
     }
 
@@ -405,10 +408,11 @@ fn member(name: String, ty: Ty, bits: Option<u8>) -> Member {
     }
 }
 
-fn shape(ty: &CType, bits: Option<u64>) -> Shape {
+fn shape(ty: &CType, bits: Option<u64>, asked: Option<u64>) -> Shape {
     Shape {
         size: ty.size,
         align: ty.align,
+        asked: asked.unwrap_or(1),
         bits,
     }
 }
