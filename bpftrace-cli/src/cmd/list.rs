@@ -181,6 +181,11 @@ impl Lister<'_> {
             {
                 return Ok(());
             }
+            if out.len() == n_before
+                && let Some(message) = self.not_there(&target)
+            {
+                return Err(vec![message]);
+            }
         }
         if out.len() == n_before {
             let provider = match filled.known_provider() {
@@ -190,6 +195,23 @@ impl Lister<'_> {
             return Err(vec![format!("No matches for {provider} {rest}.")]);
         }
         Ok(())
+    }
+
+    /// What is said of an iterator or a file that is not there.
+    fn not_there(&self, target: &ProbeTarget) -> Option<String> {
+        let (kind, path) = match target {
+            ProbeTarget::Iter { name, .. } => {
+                return Some(format!(
+                    "iter {name} not available for your kernel version."
+                ));
+            }
+            ProbeTarget::Uprobe { path, .. } => ("uprobe", path.as_deref()?),
+            ProbeTarget::Usdt { path, .. } => ("usdt", path.as_deref()?),
+            _ => return None,
+        };
+        let found = self.host.executables(path, self.options.pid).ok()?;
+        (found.is_empty() && !path.contains('*'))
+            .then(|| format!("{kind} target file '{path}' does not exist or is not executable"))
     }
 
     /// What an attach point stands for. Whether there has to be something is the result: probes that
