@@ -296,6 +296,9 @@ impl Word<'_> {
     }
 
     fn boolean(&self, key: &str) -> Result<bool, String> {
+        if let Word::Integer(n) = self {
+            return Ok(*n != 0);
+        }
         match self.text().to_ascii_lowercase().as_str() {
             "1" | "true" | "on" | "yes" => Ok(true),
             "0" | "false" | "off" | "no" => Ok(false),
