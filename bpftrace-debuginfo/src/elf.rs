@@ -1,6 +1,6 @@
 //! Sections of an ELF file.
 
-use std::io::{self, Read as _, Write};
+use std::io::Read as _;
 use std::rc::Rc;
 
 use bpftrace_meta::UserBuild;
@@ -126,10 +126,13 @@ impl Image {
     /// The ELF file that is packed into this one.
     pub(crate) fn packed_symbols(&self) -> Option<Rc<[u8]>> {
         let section = self.sections.iter().find(|s| s.name == ".gnu_debugdata")?;
-        let mut packed = &self.bytes[section.start..section.start + section.size];
-        let mut out = Limited(Vec::new());
-        lzma_rs::xz_decompress(&mut packed, &mut out).ok()?;
-        Some(out.0.into())
+        let packed = &self.bytes[section.start..section.start + section.size];
+        let mut unpacked = Vec::new();
+        xz2::read::XzDecoder::new(packed)
+            .take(MAX_PACKED_SYMBOLS as u64 + 1)
+            .read_to_end(&mut unpacked)
+            .ok()?;
+        (unpacked.len() <= MAX_PACKED_SYMBOLS).then(|| unpacked.into())
     }
 
     /// The name of the file that the debug information was moved to, and its checksum.
@@ -141,23 +144,6 @@ impl Image {
         let at = (end + 1).next_multiple_of(4);
         let sum = u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
         Some((name, sum))
-    }
-}
-
-/// Bytes, but not too many.
-struct Limited(Vec<u8>);
-
-impl Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_PACKED_SYMBOLS {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
