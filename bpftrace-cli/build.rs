@@ -2,8 +2,8 @@
 //!
 //! The variable `BPFTRACE_AOTRT` names the file, as `cargo xtask build-static` sets it. Without
 //! it, as in a plain `cargo build`, `bpftrace` has no shim and cannot write executables. The
-//! generated file defines `SHIM: Option<&[u8]>`, compressed (raw deflate): the shim is a large part
-//! of `bpftrace`, and is only looked at when an executable is written.
+//! generated file defines `SHIM: Option<&[u8]>`, compressed (raw deflate) and with calls as `src/shim/calls.rs` has them:
+//! the shim is a large part of `bpftrace`, and is only looked at when an executable is written.
 //!
 //! The headers are what C that scripts import includes as `bpf/NAME`; `c_headers.deflate` has them one after
 //! the other, each its name and its text with a NUL behind both. Of their comments only those about
@@ -11,11 +11,11 @@
 
 use std::env;
 use std::fs;
-use std::io::Write as _;
+use std::num::NonZeroU64;
 use std::path::Path;
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
+#[path = "src/shim/calls.rs"]
+mod calls;
 
 /// Names the file that holds the shim.
 const VARIABLE: &str = "BPFTRACE_AOTRT";
@@ -35,12 +35,14 @@ const WRITABLE: &str = "cargo's output folder is writable";
 fn main() {
     println!("cargo:rerun-if-env-changed={VARIABLE}");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/shim/calls.rs");
     let folder = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
     let folder = Path::new(&folder);
     let value = match env::var(VARIABLE) {
         Ok(path) if !path.is_empty() => {
             println!("cargo:rerun-if-changed={path}");
-            let shim = fs::read(&path).expect("the shim that was named can be read");
+            let mut shim = fs::read(&path).expect("the shim that was named can be read");
+            calls::make_absolute(&mut shim);
             fs::write(folder.join("shim.deflate"), compressed(&shim)).expect(WRITABLE);
             "Some(include_bytes!(concat!(env!(\"OUT_DIR\"), \"/shim.deflate\")))".to_owned()
         }
@@ -67,9 +69,14 @@ fn main() {
 }
 
 fn compressed(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes).expect("memory takes it");
-    encoder.finish().expect("memory takes it")
+    let options = zopfli::Options {
+        iteration_count: NonZeroU64::new(5).expect("not 0"),
+        ..zopfli::Options::default()
+    };
+    let mut packed = Vec::new();
+    zopfli::compress(options, zopfli::Format::Deflate, bytes, &mut packed)
+        .expect("memory takes it");
+    packed
 }
 
 /// The text of a header without empty lines and without comments, but with those about licence and copyright.

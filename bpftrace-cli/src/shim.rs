@@ -11,6 +11,8 @@ use flate2::read::DeflateDecoder;
 
 use crate::cmd::reason;
 
+mod calls;
+
 include!(concat!(env!("OUT_DIR"), "/shim.rs"));
 
 /// Writes an executable that runs an artifact; nothing is left behind when that fails.
@@ -24,6 +26,7 @@ pub(crate) fn write_executable(path: &Path, artifact: &[u8]) -> Result<(), Strin
     DeflateDecoder::new(compressed)
         .read_to_end(&mut shim)
         .map_err(|error| damaged(&error))?;
+    calls::make_relative(&mut shim);
     let bytes = bpftrace_meta::make_executable(&shim, artifact).map_err(|error| damaged(&error))?;
     let failed =
         |error: std::io::Error| format!("cannot write '{}': {}", path.display(), reason(&error));

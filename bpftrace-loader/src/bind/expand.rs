@@ -336,10 +336,9 @@ fn fentries(
     let mut entries = btf_entries(BtfEntryKind::Function, module, function, host)?;
     if !is_pattern(function) && module.is_none_or(|module| !is_pattern(module)) {
         // The same function may be in a module and in the kernel proper.
-        let mut objects: Vec<&BtfObject> = entries.iter().map(|e| &e.object).collect();
-        objects.sort_unstable();
-        objects.dedup();
-        if objects.len() > 1 {
+        let mut objects = entries.iter().map(|entry| &entry.object);
+        let first = objects.next();
+        if objects.any(|other| Some(other) != first) {
             return Err(LoadError::usage(format!(
                 "ambiguous attach point, please specify module containing the function '{function}'"
             )));

@@ -105,7 +105,7 @@ pub(super) fn tables(
                 &e,
             )
         })?;
-        mappings.sort_by_key(|mapping| mapping.start);
+        mappings.sort_unstable_by_key(|mapping| mapping.start);
         let first = tables.rows.len();
         for mapping in &mappings {
             let file = match files.get(&mapping.path) {

@@ -273,7 +273,7 @@ impl ScriptMap {
     /// Sorts by the order of the values, and entries that are equal in it by key.
     fn sort(&self, entries: &mut [Entry]) {
         let key = self.key.as_ref();
-        entries.sort_by(|a, b| {
+        entries.sort_unstable_by(|a, b| {
             a.order.cmp(&b.order).then_with(|| match key {
                 Some(layout) => compare_keys(layout, &a.key, &b.key),
                 None => Ordering::Equal,

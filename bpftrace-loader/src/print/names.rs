@@ -135,7 +135,7 @@ fn hierarchies(mounts: &Path) -> Vec<Hierarchy> {
             })
         })
         .collect();
-    found.sort_by(|a, b| (a.version_1, &a.name).cmp(&(b.version_1, &b.name)));
+    found.sort_unstable_by(|a, b| (a.version_1, &a.name).cmp(&(b.version_1, &b.name)));
     found
 }
 

@@ -202,7 +202,7 @@ impl Printer {
         sink.end_of_run()?;
         if self.print_maps_on_exit {
             let mut script_maps: Vec<&ScriptMap> = self.maps.iter().flatten().collect();
-            script_maps.sort_by(|a, b| a.name.cmp(&b.name));
+            script_maps.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             for map in script_maps {
                 match map.read(maps, &mut self.decoder, PrintArgs::default()) {
                     Ok(dump) => {

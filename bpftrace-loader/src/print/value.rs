@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bpftrace_meta::{EnumMeta, Manifest, StackMode, TimeMode, ValueLayout};
@@ -56,32 +57,26 @@ pub(crate) struct Decoder {
 /// Names of an enum's values.
 struct EnumNames {
     /// Sorted by value; of two names for one value the first declared.
-    values: Vec<(i64, Rc<str>)>,
+    values: BTreeMap<i64, Rc<str>>,
 }
 
 impl EnumNames {
     fn new(meta: &EnumMeta) -> Self {
-        let mut values: Vec<(i64, Rc<str>)> = meta
-            .values
-            .iter()
-            .map(|(value, name)| (*value, Rc::from(name.as_str())))
-            .collect();
-        // Stable, so that the first declared of equal values stays first and is kept.
-        values.sort_by_key(|(value, _)| *value);
-        values.dedup_by_key(|(value, _)| *value);
-        Self { values }
+        // Of equal values the first declared is kept.
+        let values = meta.values.iter().rev();
+        let values = values.map(|(value, name)| (*value, Rc::from(name.as_str())));
+        Self {
+            values: values.collect(),
+        }
     }
 
     fn find(&self, bits: u64, size: u8) -> Option<Rc<str>> {
         // A value of the enum may be recorded sign-extended or zero-extended from its width.
         let unsigned = bits.cast_signed();
         let signed = number::sign_extend(bits, size);
-        [unsigned, signed].into_iter().find_map(|wanted| {
-            let found = self
-                .values
-                .binary_search_by_key(&wanted, |(value, _)| *value);
-            found.ok().map(|index| Rc::clone(&self.values[index].1))
-        })
+        [unsigned, signed]
+            .iter()
+            .find_map(|wanted| self.values.get(wanted).cloned())
     }
 }
 

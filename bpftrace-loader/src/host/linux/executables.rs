@@ -131,7 +131,7 @@ fn library(name: &str) -> Option<PathBuf> {
         if is_usable(&exact) && is_elf(&exact) {
             return exact.canonicalize().ok();
         }
-        let mut candidates: Vec<PathBuf> = fs::read_dir(directory)
+        let candidate = fs::read_dir(directory)
             .into_iter()
             .flatten()
             .flatten()
@@ -144,9 +144,8 @@ fn library(name: &str) -> Option<PathBuf> {
             .map(|entry| entry.path())
             // `libc.so` may be a linker script.
             .filter(|path| is_usable(path) && is_elf(path))
-            .collect();
-        candidates.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
-        if let Some(found) = candidates.into_iter().next() {
+            .min_by_key(|path| (path.as_os_str().len(), path.clone()));
+        if let Some(found) = candidate {
             return found.canonicalize().ok();
         }
     }
