@@ -24,10 +24,10 @@ use crate::source::{SourceId, SourceMap, Span};
 use cursor::Cursor;
 
 /// How deeply constructs may nest.
-pub(crate) const MAX_NESTING: u32 = 128;
+pub(crate) const MAX_NESTING: u32 = 400;
 
 /// How tall a tree may be, counted in nodes from a statement to a leaf.
-pub(crate) const MAX_HEIGHT: u32 = 1_200;
+pub(crate) const MAX_HEIGHT: u32 = 12_000;
 
 /// After this many mistakes the rest of the text is not worth reading.
 pub(crate) const MAX_MISTAKES: usize = 50;

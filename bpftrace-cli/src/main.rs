@@ -42,8 +42,10 @@ fn main() -> ExitCode {
         Command::Version => cmd::say(&format!("{VERSION}\n")),
         Command::Info => cmd::info::info(),
         Command::Explain(code) => cmd::explain::page(&code),
-        Command::List(list) => cmd::list::list(&list),
-        Command::Fmt(script, output) => cmd::format::format(&script, output.as_deref()),
+        Command::List(list) => cmd::on_large_stack(|| cmd::list::list(&list)),
+        Command::Fmt(script, output) => {
+            cmd::on_large_stack(|| cmd::format::format(&script, output.as_deref()))
+        }
         Command::Compile(compile) => cmd::compile::compile(&compile),
     }
 }

@@ -8,7 +8,20 @@ use bpftrace_ast::diag::has_errors;
 use bpftrace_ast::source::SourceMap;
 use bpftrace_sema::{NoTexts, SemaOptions, TypedProgram, analyze};
 
-fn run(text: &str) -> Option<TypedProgram> {
+/// How many probes the program has, if there is one. Debug builds take a lot of stack for a level.
+fn run(text: &str) -> Option<usize> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(1 << 30);
+        let thread =
+            thread.spawn_scoped(scope, || run_here(text).map(|program| program.probes.len()));
+        match thread.expect("spawned").join() {
+            Ok(program) => program,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn run_here(text: &str) -> Option<TypedProgram> {
     let mut sources = SourceMap::new();
     let id = sources.add("t.bt", text);
     let (script, _) = bpftrace_ast::parse(id, &sources);
@@ -45,16 +58,27 @@ fn large_scripts_take_time_in_proportion() {
     let probes: String = (0..1_000)
         .map(|i| format!("kprobe:f{i} {{ @[pid, {i}] = count(); }}\n"))
         .collect();
-    assert_eq!(
-        run(&probes).map(|program| program.probes.len()),
-        Some(1_000)
-    );
+    assert_eq!(run(&probes), Some(1_000));
     assert!(start.elapsed() < LONG, "took {:?}", start.elapsed());
+}
+
+/// Tables that are written as choices get long.
+#[test]
+fn long_rows_of_choices_and_operators_are_programs() {
+    let choices = "else if (pid == 3) { print(2); } ".repeat(1_500);
+    assert!(run(&format!("begin {{ if (pid) {{ }} {choices} }}")).is_some());
+    let operators = " || pid == 3".repeat(1_500);
+    assert!(
+        run(&format!(
+            "begin {{ if (pid == 2{operators}) {{ print(2); }} }}"
+        ))
+        .is_some()
+    );
 }
 
 #[test]
 fn deep_scripts_end_in_a_diagnostic_or_a_program() {
-    for n in [10, 100, 190, 1_000] {
+    for n in [10, 100, 390, 1_900, 10_000] {
         let open = |text: &str| text.repeat(n);
         run(&format!("begin {{ $a = {}pid{}; }}", open("("), open(")")));
         run(&format!("begin {{ $a = {}pid; }}", open("!")));

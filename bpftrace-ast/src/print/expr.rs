@@ -295,31 +295,100 @@ impl Printer<'_> {
     }
 
     fn binary(&mut self, op: BinaryOp, left: &Expr, right: &Expr) {
-        let precedence = op.precedence();
-        let wrap_left = binds(left) < Binds::Binary(precedence) || is_unclear(op, left);
-        let wrap_right = binds(right) <= Binds::Binary(precedence) || is_unclear(op, right);
+        if op.is_logical() && !self.flat {
+            return self.conditions(op, left, right);
+        }
         let before = (self.comments, self.last_end);
         let was_flat = std::mem::replace(&mut self.flat, true);
         let open = self.out.len();
-        let align = self.column();
-        self.expr_if(wrap_left, left);
-        self.out.push_str(&format!(" {} ", op.as_str()));
-        self.expr_if(wrap_right, right);
+        self.binary_operand(op, left, true);
+        self.operator(op);
+        self.out.push(' ');
+        self.binary_operand(op, right, false);
         self.flat = was_flat;
-        let has_lines = self.out[open..].contains('\n');
-        if was_flat || !has_lines && (!op.is_logical() || self.column() < WIDTH) {
+        if was_flat || !self.out[open..].contains('\n') {
             return;
         }
         self.out.truncate(open);
         (self.comments, self.last_end) = before;
-        self.expr_if(wrap_left, left);
-        self.out.push_str(&format!(" {}", op.as_str()));
-        if has_lines {
-            self.out.push(' ');
-        } else {
-            self.next_line(align);
+        self.binary_operand(op, left, true);
+        self.operator(op);
+        self.out.push(' ');
+        self.binary_operand(op, right, false);
+    }
+
+    /// Operands of `&&` or of `||` in a row: as many as fit go to the first line, and each further one gets a line,
+    /// unless there are lines in them.
+    fn conditions(&mut self, op: BinaryOp, left: &Expr, right: &Expr) {
+        let mut operands = vec![right];
+        let mut first = left;
+        while let ExprKind::Binary {
+            op: inner,
+            left,
+            right,
+            ..
+        } = &first.kind
+            && *inner == op
+        {
+            operands.push(right);
+            first = left;
         }
-        self.expr_if(wrap_right, right);
+        let (align, open) = (self.column(), self.out.len());
+        let before = (self.comments, self.last_end);
+        self.flat = true;
+        self.binary_operand(op, first, true);
+        let mut has_lines = self.out[open..].contains('\n');
+        let mut n_fitting = 0;
+        while let Some(&operand) = operands.last() {
+            let (start, before) = (self.out.len(), (self.comments, self.last_end));
+            self.operator(op);
+            self.out.push(' ');
+            self.binary_operand(op, operand, false);
+            has_lines |= self.out[start..].contains('\n');
+            if has_lines || self.column() >= WIDTH {
+                self.out.truncate(start);
+                (self.comments, self.last_end) = before;
+                break;
+            }
+            operands.pop();
+            n_fitting += 1;
+        }
+        self.flat = false;
+        if n_fitting == 0 {
+            self.out.truncate(open);
+            (self.comments, self.last_end) = before;
+            self.binary_operand(op, first, true);
+        }
+        while let Some(operand) = operands.pop() {
+            self.operator(op);
+            let (start, before) = (self.out.len(), (self.comments, self.last_end));
+            if !has_lines {
+                self.flat = true;
+                self.binary_operand(op, operand, false);
+                self.flat = false;
+                has_lines = self.out[start..].contains('\n');
+                self.out.truncate(start);
+                (self.comments, self.last_end) = before;
+            }
+            if has_lines {
+                self.out.push(' ');
+            } else {
+                self.next_line(align);
+            }
+            self.binary_operand(op, operand, false);
+        }
+    }
+
+    fn operator(&mut self, op: BinaryOp) {
+        self.out.push(' ');
+        self.out.push_str(op.as_str());
+    }
+
+    /// An operand, in parentheses where it needs them.
+    fn binary_operand(&mut self, op: BinaryOp, operand: &Expr, is_left: bool) {
+        let outer = Binds::Binary(op.precedence());
+        let is_weak = binds(operand) < outer || !is_left && binds(operand) == outer;
+        self.expr_if(is_weak || is_unclear(op, operand), operand);
     }
 
     fn next_line(&mut self, align: usize) {

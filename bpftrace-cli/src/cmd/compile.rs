@@ -12,7 +12,7 @@ use bpftrace_loader::{LinkError, LinuxHost};
 use bpftrace_meta::{Artifact, ParamKind};
 use bpftrace_sema::{ImportedObject, KernelTypes, SemaOptions};
 
-use super::{fail, read, reason, say, show};
+use super::{fail, on_large_stack, read, reason, say, show};
 use crate::args::{Compile, ShowStages, Then};
 use crate::{VERSION, shim, texts_in::HostTexts, types_in::HostTypes};
 
@@ -62,25 +62,6 @@ fn default_options(options: &Compile) -> Vec<String> {
         BufferMode::None => &["-B", "none"],
     });
     words.into_iter().map(str::to_owned).collect()
-}
-
-/// Runs the compiler on a thread whose stack is large enough for the deepest script that the parser
-/// lets through. The script itself is run by the main thread, whose thread id is the process id.
-fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    const BYTES: usize = 64 << 20;
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .stack_size(BYTES)
-            .spawn_scoped(scope, work);
-        match thread.map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(error) => {
-                eprintln!("ERROR: cannot start the compiler: {}", reason(&error));
-                std::process::exit(1);
-            }
-        }
-    })
 }
 
 /// The passes in order; each may end the compilation with what it said.

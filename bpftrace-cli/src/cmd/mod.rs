@@ -32,6 +32,30 @@ pub(crate) fn say(text: &str) -> ExitCode {
     }
 }
 
+/// Runs what looks at a script on a thread whose stack is large enough for the deepest one that the parser lets
+/// through. The script itself is run by the main thread, whose thread id is the process id.
+pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    // Memory that nobody touches costs nothing.
+    const BYTES: usize = if cfg!(debug_assertions) {
+        1 << 30
+    } else {
+        128 << 20
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(BYTES)
+            .spawn_scoped(scope, work);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => {
+                eprintln!("ERROR: cannot start the compiler: {}", reason(&error));
+                std::process::exit(1);
+            }
+        }
+    })
+}
+
 /// Writes an error without a place in a script.
 pub(crate) fn fail(message: impl std::fmt::Display) -> ExitCode {
     eprintln!("ERROR: {message}");

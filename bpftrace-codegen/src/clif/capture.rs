@@ -16,6 +16,8 @@ pub(super) struct Usage {
     pub(super) as_a_whole: bool,
     /// Whether it is assigned to.
     pub(super) assigned: bool,
+    /// Whether a callback assigns to it that is not the function it belongs to.
+    pub(super) assigned_inside: bool,
 }
 
 /// How each variable of a body is used, of which the first `n_params` are there when it starts.
@@ -130,7 +132,12 @@ impl Walk {
     }
 
     fn assign(&mut self, local: LocalIdx) {
+        let inside = self
+            .region_of
+            .get(local.0 as usize)
+            .is_some_and(|region| region.is_some_and(|region| region != self.region));
         if let Some(usage) = self.touch(local) {
+            usage.assigned_inside |= inside;
             usage.assigned = true;
             usage.as_a_whole = true;
         }

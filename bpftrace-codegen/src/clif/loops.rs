@@ -3,14 +3,14 @@
 use bpftrace_meta::Feature;
 use bpftrace_sema::{Expr, LocalIdx, MapIdx, Stmt, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{AtomicRmwOp, InstBuilder, MemFlagsData, Value, types};
 
 use super::R;
 use super::capture::{self, RangeLoop};
 use super::func::{FnCx, FunctionSpec, LoopExit, Role, build, own};
 use super::helper::Helper;
 use super::memory::Addr;
-use super::place::{EntryValue, Place, scalar_type};
+use super::place::{Alloc, EntryValue, Place, scalar_type};
 
 impl FnCx<'_, '_> {
     pub(super) fn for_range(
@@ -133,9 +133,11 @@ impl FnCx<'_, '_> {
             let count = cx.b.ins().isub(last, first);
             let count = cx.resize_int(count, types::I32, false);
             let count = cx.zext64(count);
+            cx.forget_captured();
             let (address, frame, flags) =
                 (cx.subprog_addr(callback, 2), cx.frame_base(), cx.i64(0));
             let result = cx.call(Helper::Loop, &[count, address, frame, flags]);
+            cx.forget_captured();
             cx.check_helper(Helper::Loop, result)
         })?;
         if let Some(offset) = first_at {
@@ -184,6 +186,7 @@ impl FnCx<'_, '_> {
             Ok(())
         })?;
         let row = self.map_row(map)?;
+        self.forget_captured();
         let (map, address, frame, flags) = (
             self.map_ptr(row),
             self.subprog_addr(callback, 4),
@@ -191,6 +194,7 @@ impl FnCx<'_, '_> {
             self.i64(0),
         );
         let result = self.call(Helper::ForEachMapElem, &[map, address, frame, flags]);
+        self.forget_captured();
         self.check_helper(Helper::ForEachMapElem, result)?;
         self.after_callback(returns)
     }
@@ -282,11 +286,43 @@ impl FnCx<'_, '_> {
         Ok(())
     }
 
+    /// Has the verifier forget what it knows of the variables that callbacks assign to, in front of a loop and behind it.
+    /// Before Linux 6.7 it walks through a callback once: what it sees there is all that happens for it, and code that
+    /// only a second round reaches, or none, it takes for dead and removes (kernel/bpf/verifier.c; mended by "verify
+    /// callbacks as if they are called unknown number of times").
+    fn forget_captured(&mut self) {
+        let mut places = Vec::new();
+        for (usage, place) in self.p.usage.iter().zip(&self.p.places) {
+            if usage.assigned_inside
+                && let Some(Place::Memory(_, Alloc::Frame(offset, size))) = place
+            {
+                places.push((*offset, *size));
+            }
+        }
+        for (offset, size) in places {
+            self.forget(offset, size);
+        }
+    }
+
+    /// Has the verifier forget what it knows of a part of the frame: atomic operations leave behind what it does not
+    /// follow.
+    fn forget(&mut self, offset: u32, size: u32) {
+        for at in (0..size).step_by(8) {
+            let word = self.addr_value(Addr::frame(offset + at));
+            let zero = self.i64(0);
+            let flags = MemFlagsData::new();
+            self.b
+                .ins()
+                .atomic_rmw(types::I64, flags, AtomicRmwOp::Add, word, zero);
+        }
+    }
+
     /// Behind a loop whose body may have ended the probe.
     fn after_callback(&mut self, returns: bool) -> R<()> {
         let (true, Some((flag, result))) = (returns, self.p.frame.returned) else {
             return Ok(());
         };
+        self.forget(flag, 8);
         let frame = self.frame_base();
         let flag = self.b.ins().load(types::I64, own(), frame, flag as i32);
         self.when(flag, false, |cx| {

@@ -218,10 +218,10 @@ impl<'a> Session<'a> {
 }
 
 /// Trees nest no deeper than this.
-const MAX_DEPTH: u32 = 200;
+const MAX_DEPTH: u32 = 2_000;
 
 /// Binary operators that follow each other without parentheses; the tree of them is as deep.
-const MAX_CHAIN: usize = 400;
+const MAX_CHAIN: usize = 2_000;
 
 /// An expression with what the typed tree does not say about it.
 #[derive(Clone, Debug)]
