@@ -51,6 +51,12 @@ impl FnCx<'_, '_> {
             ExprKind::CallImported(function, args) if expr.ty == Ty::Void => {
                 self.call_imported(*function, args)?;
             }
+            // Its numbers are nowhere together, and nobody asks for them.
+            ExprKind::MapGet { map, key } if matches!(self.map_value(*map)?, Ty::Agg(_)) => {
+                if let Some(key) = key {
+                    self.effect(key)?;
+                }
+            }
             // A constant, such as what an empty block is worth.
             _ if expr.ty == Ty::Void => {}
             _ if scalar_type(&expr.ty).is_some() => {
