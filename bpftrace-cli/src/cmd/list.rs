@@ -225,8 +225,12 @@ impl Lister<'_> {
             | ProbeTarget::SelfSignal(_)
             | ProbeTarget::KprobeAddress(_)
             | ProbeTarget::Watchpoint { .. } => return Ok(false),
-            ProbeTarget::Test(name) | ProbeTarget::Bench(name) => {
-                let _ = writeln!(out, "{}:{name}:", provider.as_str());
+            ProbeTarget::Test(name) => {
+                let _ = writeln!(out, "test:{name}:");
+            }
+            // Upstream's long name of it.
+            ProbeTarget::Bench(name) => {
+                let _ = writeln!(out, "benchmark:{name}:");
             }
             ProbeTarget::Interval(period) | ProbeTarget::Profile(period) => {
                 let unit = match period {
@@ -261,6 +265,14 @@ impl Lister<'_> {
             ProbeTarget::Iter { name, .. } => self.kernel(provider, None, name, out)?,
             ProbeTarget::Uprobe { place, .. } if !matches!(place, UprobePlace::Function { .. }) => {
                 return Ok(false);
+            }
+            // The function is listed, wherever in it the probe is.
+            ProbeTarget::Uprobe {
+                place: UprobePlace::Function { offset: 1.., .. },
+                ..
+            } => {
+                let function = rest.rsplit_once('+').map_or(rest, |(function, _)| function);
+                self.user(provider, function, out)?;
             }
             ProbeTarget::Uprobe { .. } | ProbeTarget::Usdt { .. } => {
                 self.user(provider, rest, out)?;
