@@ -42,7 +42,11 @@ fn main() {
         Ok(path) if !path.is_empty() => {
             println!("cargo:rerun-if-changed={path}");
             let mut shim = fs::read(&path).expect("the shim that was named can be read");
+            let original = shim.clone();
             calls::make_absolute(&mut shim);
+            let mut unpacked = shim.clone();
+            calls::make_relative(&mut unpacked);
+            assert!(unpacked == original, "the shim does not come back");
             fs::write(folder.join("shim.deflate"), compressed(&shim)).expect(WRITABLE);
             "Some(include_bytes!(concat!(env!(\"OUT_DIR\"), \"/shim.deflate\")))".to_owned()
         }

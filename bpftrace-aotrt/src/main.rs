@@ -1,7 +1,7 @@
 //! The runtime shim: runs the artifact inside its own executable.
 //!
 //! An ahead-of-time executable is a copy of this program with the section `.btaot` behind it. All it
-//! knows is where to look for the artifact and how to read a command line; the rest is
+//! knows is where to look for the artifact, how to read a command line and what to call itself; the rest is
 //! [`bpftrace_loader::start`], the same as for a script that was just compiled.
 #![forbid(unsafe_code)]
 

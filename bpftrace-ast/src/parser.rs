@@ -32,7 +32,8 @@ pub(crate) const MAX_HEIGHT: u32 = 12_000;
 /// After this many mistakes the rest of the text is not worth reading.
 pub(crate) const MAX_MISTAKES: usize = 50;
 
-/// Parses a whole script. Whatever cannot be understood is reported and left out.
+/// Parses a whole script. Whatever cannot be understood is reported and left out. Scripts may be as deep as the limits
+/// above allow: compiling the deepest takes up to 64 MiB of stack in release builds.
 pub fn parse(source: SourceId, map: &SourceMap) -> (Script, Vec<Diagnostic>) {
     let file = map.file(source);
     let mut parser = Parser::new(source, file.text());

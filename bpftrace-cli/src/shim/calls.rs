@@ -22,7 +22,6 @@ pub(crate) fn make_absolute(code: &mut [u8]) {
 }
 
 /// Undoes [`make_absolute`].
-#[allow(dead_code, reason = "not for the build script")]
 pub(crate) fn make_relative(code: &mut [u8]) {
     rewrite(code, |field, end, len| {
         let place = i32::from_be_bytes(field);

@@ -7,10 +7,10 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::R;
 use super::capture;
-use super::condition::{Verdict, is_object};
+use super::condition::Verdict;
 use super::func::FnCx;
 use super::memory::{Access, Addr};
-use super::place::scalar_type;
+use super::place::{is_by_address, scalar_type};
 
 impl FnCx<'_, '_> {
     pub(super) fn unary(&mut self, op: UnaryOp, operand: &Expr) -> R<Value> {
@@ -121,7 +121,7 @@ impl FnCx<'_, '_> {
 
     pub(super) fn compare(&mut self, op: CompareOp, lhs: &Expr, rhs: &Expr) -> R<Value> {
         match (op, &lhs.ty) {
-            (_, ty) if scalar_type(ty).is_some() && !is_object(ty) => {
+            (_, ty) if scalar_type(ty).is_some() && !is_by_address(ty) => {
                 let a = self.scalar(lhs)?;
                 let b = self.scalar(rhs)?;
                 let signed = matches!(ty, Ty::Int(int) | Ty::Enum(_, int) if int.signed);
@@ -143,7 +143,7 @@ impl FnCx<'_, '_> {
             return self.strings_equal(lhs, rhs, verdict);
         }
         let size = self.size_of(&lhs.ty)?;
-        let [a, b] = if is_object(&lhs.ty) {
+        let [a, b] = if is_by_address(&lhs.ty) {
             [
                 self.object_in_own_memory(lhs)?,
                 self.object_in_own_memory(rhs)?,

@@ -1,12 +1,12 @@
 //! Conditions: expressions that are branched on, and answers that only a branch can give.
 
-use bpftrace_sema::{Call, CastKind, CompareOp, Expr, ExprKind, LogicalOp, Ty, UnaryOp};
+use bpftrace_sema::{Call, CastKind, CompareOp, Expr, ExprKind, LogicalOp, UnaryOp};
 use cranelift_codegen::ir::{Block, Value, types};
 
 use super::R;
 use super::capture;
 use super::func::FnCx;
-use super::place::scalar_type;
+use super::place::{is_by_address, scalar_type};
 
 /// Where a comparison leads.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ impl FnCx<'_, '_> {
                 if is_decided(lhs) && capture::constant(rhs) == Some(0) {
                     return self.condition(lhs, unequal, equal);
                 }
-                if scalar_type(&lhs.ty).is_some() && !is_object(&lhs.ty) {
+                if scalar_type(&lhs.ty).is_some() && !is_by_address(&lhs.ty) {
                     return self.branch_on_value(cond, then, otherwise);
                 }
                 let outer = self.span;
@@ -147,16 +147,11 @@ impl FnCx<'_, '_> {
     }
 }
 
-/// Values that are compared as bytes, although their address is a scalar.
-pub(super) fn is_object(ty: &Ty) -> bool {
-    matches!(ty, Ty::Struct(..) | Ty::Array(..))
-}
-
 /// Whether the value is 0 or 1 by way of a branch.
 fn is_decided(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Logical(..) | ExprKind::Call(Call::Strncmp(..)) => true,
-        ExprKind::Compare(_, lhs, _) => scalar_type(&lhs.ty).is_none() || is_object(&lhs.ty),
+        ExprKind::Compare(_, lhs, _) => scalar_type(&lhs.ty).is_none() || is_by_address(&lhs.ty),
         ExprKind::Unary(UnaryOp::Not, operand) | ExprKind::Cast(CastKind::Int, operand) => {
             is_decided(operand)
         }
