@@ -403,12 +403,17 @@ impl Parser<'_> {
 
     fn probe(&mut self) -> Parsed<Probe> {
         let start = self.cursor.pos();
+        let n_diagnostics = self.diagnostics.len();
         let mut attach_points = vec![self.attach_point()?];
         while self.eat(",") {
             if self.at("/") || self.at("{") {
                 break;
             }
             attach_points.push(self.attach_point()?);
+        }
+        if !self.at("/") && !self.at("{") {
+            // No probe begins like that, so what is wrong with it as one helps nobody.
+            self.diagnostics.truncate(n_diagnostics);
         }
         let predicate = self.opt_predicate()?;
         let body = self.block(false)?;

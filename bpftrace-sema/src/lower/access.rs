@@ -210,7 +210,7 @@ impl Lowerer<'_, '_> {
             );
             return;
         }
-        let is_parameter = def.origin == Origin::Registers;
+        let is_parameter = matches!(def.origin, Origin::Registers | Origin::Arguments);
         let near = self.nearest(
             &field.name,
             def.members
@@ -338,6 +338,15 @@ impl Lowerer<'_, '_> {
                 let zero = super::expr::constant(Ty::Int(IntTy::U64), span, 0);
                 return self.element_at(span, val, zero, &element, mem);
             }
+            Ty::Struct(..) => {
+                let spelled = self.spell_val(&val);
+                self.error(
+                    codes::OPERATOR,
+                    span,
+                    format!("The * operator can not be used on expressions of type '{spelled}'"),
+                );
+                return Val::unknown(span);
+            }
             _ => {
                 let spelled = self.spell_val(&val);
                 self.error(
@@ -352,8 +361,12 @@ impl Lowerer<'_, '_> {
             self.error(codes::OPERATOR, span, "Can not dereference type 'void *'");
             return Val::unknown(span);
         }
+        // Casts of numbers to pointers are what is dereferenced most, and no doubt meant.
         let (ty, space) = self.read_type(&pointee, mem);
-        if !matches!(ty, Ty::Struct(..) | Ty::Array(..)) {
+        if !matches!(
+            ty,
+            Ty::Struct(..) | Ty::Array(..) | Ty::Int(_) | Ty::Enum(..) | Ty::Bool | Ty::Ptr(..)
+        ) {
             self.warn_if_space_unknown(mem, span);
         }
         Val::new(ty, span, ExprKind::Deref(Box::new(val.expr))).with_space(space)
@@ -432,8 +445,8 @@ impl Lowerer<'_, '_> {
                     codes::INDEX,
                     span,
                     format!(
-                        "The array index operator [] can only be used on arrays and pointers, found \
-                         {spelled}."
+                        "The array index operator [] can only be used on arrays, pointers, and tuples, \
+                         found {spelled}."
                     ),
                 );
                 return Val::unknown(span);
@@ -494,7 +507,10 @@ impl Lowerer<'_, '_> {
     fn element_at(&mut self, span: Span, base: Val, index: Expr, element: &Ty, mem: Mem) -> Val {
         self.complete_if_by_address(element);
         let (ty, space) = self.read_type(element, mem);
-        if !matches!(ty, Ty::Struct(..) | Ty::Array(..)) {
+        // A variable that nothing was assigned to is an array of its own.
+        let unassigned =
+            matches!(base.expr.kind, ExprKind::Local(idx) if !self.locals.get(idx).assigned);
+        if !matches!(ty, Ty::Struct(..) | Ty::Array(..)) && !unassigned {
             self.warn_if_space_unknown(mem, span);
         }
         let base = match base.ty() {

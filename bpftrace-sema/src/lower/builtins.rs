@@ -180,8 +180,8 @@ impl Lowerer<'_, '_> {
                     self.error_hint(
                         codes::DEPRECATED,
                         span,
-                        "sarg builtins are deprecated and were removed",
-                        "Read the stack through reg(\"sp\"), for example *(reg(\"sp\") + 8)",
+                        "sarg* is deleted: it was deprecated in v0.21 and last available in v0.24.",
+                        "Use *(reg(\"sp\") + <stack_offset>) instead.",
                     );
                     return Some(Val::unknown(span));
                 }

@@ -59,10 +59,11 @@ impl Lowerer<'_, '_> {
             return Some(val);
         }
         let spelled = self.spell_val(&val);
+        let word = if name == "bswap" { "integer" } else { "int" };
         self.error(
             codes::ARGUMENT_KIND,
             val.span(),
-            format!("{name}() only supports integer arguments ({spelled} provided)"),
+            format!("{name}() only supports {word} arguments ({spelled} provided)"),
         );
         None
     }
@@ -153,10 +154,14 @@ impl Lowerer<'_, '_> {
             Ast::Ident(word) => Some(word.clone()),
             _ => {
                 let name = &call.name.name;
+                let wanted = match shown(name) {
+                    "nsecs" => "timestamp modes",
+                    _ => "curr_ns and init",
+                };
                 self.error(
                     codes::ARGUMENT_KIND,
                     tree.span,
-                    format!("{name}() expects a name as argument"),
+                    format!("{name}() only supports {wanted} as the argument"),
                 );
                 None
             }

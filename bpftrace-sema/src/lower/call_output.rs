@@ -333,7 +333,7 @@ impl Lowerer<'_, '_> {
                 val.as_str_literal(),
             ) {
                 (Some(n), ..) => n.to_string(),
-                (_, Some(b), _) => b.to_string(),
+                (_, Some(b), _) => i32::from(b).to_string(),
                 (.., Some(text)) => String::from_utf8_lossy(text).into_owned(),
                 _ => {
                     self.error(
@@ -381,7 +381,7 @@ impl Lowerer<'_, '_> {
                 span,
             }) => Some((name, *span)),
             other => {
-                let name = &call.name.name;
+                let name = crate::builtin::shown(&call.name.name);
                 self.error(
                     codes::ARGUMENT_KIND,
                     other.span(),

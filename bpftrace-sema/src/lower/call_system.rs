@@ -446,8 +446,8 @@ impl Lowerer<'_, '_> {
             match &known.description {
                 Some(other) if *other != description => {
                     complaint = Some(format!(
-                        "Command line option '{name}' needs to have the same description in all \
-                         places it is used. Previous description: {other}"
+                        "Command line option '{name}' must have the same description in all places it's \
+                         used. Previous description: {other}. Hint: a macro can hold the call"
                     ));
                 }
                 Some(_) => {}

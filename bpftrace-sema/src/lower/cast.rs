@@ -218,6 +218,9 @@ impl Lowerer<'_, '_> {
     }
 
     fn unnecessary(&mut self, head_span: Span, ty: &Ty) {
+        if self.unevaluated > 0 {
+            return;
+        }
         let spelled = self.spell(ty);
         self.warn(
             codes::UNNECESSARY_CAST,
@@ -227,7 +230,11 @@ impl Lowerer<'_, '_> {
     }
 
     fn no_cast(&mut self, span: Span, val: &Val, to: &Ty) -> Val {
-        let (from, to) = (self.spell_val(val), self.spell(to));
+        let from = self.spell_val(val);
+        let to = match to {
+            Ty::Str(0) => "string".to_owned(),
+            to => self.spell(to),
+        };
         self.error(
             codes::CAST,
             span,

@@ -246,14 +246,17 @@ impl Lowerer<'_, '_> {
         body: &node::Block,
         out: &mut Vec<Stmt>,
     ) {
-        self.s.diags.push(
-            Diagnostic::warning(
-                codes::DEPRECATED,
-                span.start_with(5),
-                "While loops are deprecated and may be removed in the future.",
-            )
-            .with_hint("Use a for loop over a range, for example: for $i : 0..10 { ... }"),
-        );
+        // Once for what is in the loop too.
+        if !self.loops.contains(&LoopKind::While) {
+            self.s.diags.push(
+                Diagnostic::warning(
+                    codes::DEPRECATED,
+                    span.start_with(5),
+                    "While loops are deprecated and may be removed in the future.",
+                )
+                .with_hint("Use a for loop over a range, for example: for $i : 0..10 { ... }"),
+            );
+        }
         let cond = self.condition(cond);
         self.loops.push(LoopKind::While);
         let body = self.block(body);
@@ -372,7 +375,7 @@ impl Lowerer<'_, '_> {
             return None;
         }
         let mut ints = Vec::new();
-        for val in [&start, &end] {
+        for (val, which) in [(&start, "start"), (&end, "end")] {
             match val.ty() {
                 Ty::Int(int) if val.agg.is_none() => ints.push(*int),
                 Ty::Enum(_, int) => ints.push(*int),
@@ -381,7 +384,10 @@ impl Lowerer<'_, '_> {
                     self.error(
                         codes::LOOP,
                         val.span(),
-                        format!("Loop range requires an integer, found '{spelled}'"),
+                        format!(
+                            "Loop range requires an integer for the {which} value, found \
+                             '{spelled}'"
+                        ),
                     );
                 }
             }

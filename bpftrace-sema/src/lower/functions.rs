@@ -192,7 +192,7 @@ impl Lowerer<'_, '_> {
         }
         let body = self.block(&function.body);
         if signature.ret != Ty::Void && !self.diverges && signature.span == function.name.span {
-            let ret = self.spell(&signature.ret);
+            let ret = self.spell_return(&signature.ret);
             self.error(
                 codes::TYPE_MISMATCH,
                 function.name.span,
@@ -236,13 +236,21 @@ impl Lowerer<'_, '_> {
         match self.coerce(val, &ret) {
             Some(value) => out.push(stmt(span, StmtKind::Return(Some(value)))),
             None => {
-                let to = self.spell(&ret);
+                let to = self.spell_return(&ret);
                 self.error(
                     codes::TYPE_MISMATCH,
                     span,
                     format!("Function {name} is of type {to}, cannot return {from}"),
                 );
             }
+        }
+    }
+
+    /// What a function gives, as it is declared: text has no size there.
+    fn spell_return(&self, ty: &Ty) -> String {
+        match ty {
+            Ty::Str(_) => "string".to_owned(),
+            _ => self.spell(ty),
         }
     }
 

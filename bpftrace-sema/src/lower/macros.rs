@@ -217,10 +217,13 @@ impl Lowerer<'_, '_> {
             if let Some(value) = c.macro_constant(&mut asker, name) {
                 return Val::literal(span, value);
             }
+            let own = self.s.c.macro_text(name, false);
+            let text = own.or_else(|| self.s.c.macro_text(name, true));
+            let text = text.unwrap_or_else(|| name.to_owned());
             self.error(
                 codes::MACRO,
                 span,
-                format!("unable to expand macro as an expression: {name}"),
+                format!("unable to expand macro as an expression: {text}"),
             );
             return Val::unknown(span);
         };

@@ -170,10 +170,10 @@ impl Lowerer<'_, '_> {
     fn not_a_key(&self, key: &Val) -> Option<String> {
         match key.ty() {
             Ty::Agg(_) => Some(format!(
-                "{} cannot be part of a map key",
+                "Value '{}' cannot be used as a map key.",
                 self.spell_val(key)
             )),
-            Ty::Void => Some("none cannot be part of a map key".to_owned()),
+            Ty::Void => Some("Value 'void' cannot be used as a map key.".to_owned()),
             Ty::Ptr(_, Mem::Ctx) => Some("context cannot be part of a map key".to_owned()),
             _ => None,
         }
@@ -311,7 +311,7 @@ impl Lowerer<'_, '_> {
             } else {
                 call.to_owned()
             };
-            let args = if call == "count" { "" } else { "retval" };
+            let args = if call == "count" { "" } else { "arg2" };
             let mut diag = Diagnostic::error(
                 codes::MAP_VALUE,
                 val.span(),
@@ -376,7 +376,7 @@ impl Lowerer<'_, '_> {
         self.error(
             codes::MAP_VALUE,
             span,
-            format!("Value 'none' cannot be assigned to a map: @{name}"),
+            format!("Value 'void' cannot be assigned to a map: @{name}"),
         );
     }
 

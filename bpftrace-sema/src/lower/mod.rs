@@ -518,7 +518,7 @@ impl Lowerer<'_, '_> {
     fn spell_val(&self, val: &Val) -> String {
         match &val.agg {
             Some(agg) => crate::spell::spell_agg(agg).to_owned(),
-            None if val.is_void() => "none".to_owned(),
+            None if val.is_void() => "void".to_owned(),
             None => self.spell(val.ty()),
         }
     }

@@ -483,23 +483,49 @@ impl Lowerer<'_, '_> {
                 done(left.expr, right.expr)
             }
             (a, b) if equality && a == b && is_bytes_comparable(&a) => done(left.expr, right.expr),
+            (Ty::Array(..), Ty::Array(..)) => {
+                let message = if equality {
+                    "Only arrays of same sized integer support comparison operators.".to_owned()
+                } else {
+                    format!("The {} operator cannot be used on arrays.", op.as_str())
+                };
+                self.not_comparable(span, op_span, message, &left, &right)
+            }
+            (a, b) if !equality && std::mem::discriminant(&a) == std::mem::discriminant(&b) => {
+                let (a, b) = (self.spell_val(&left), self.spell_val(&right));
+                let message = format!(
+                    "The {} operator can not be used on expressions of types {a}, {b}",
+                    op.as_str()
+                );
+                self.error(codes::TYPE_MISMATCH, op_span, message);
+                Val::unknown(span)
+            }
             _ => self.mismatch(span, op, op_span, &left, &right),
         }
     }
 
     fn mismatch(&mut self, span: Span, op: Op, op_span: Span, left: &Val, right: &Val) -> Val {
         let (a, b) = (self.spell_val(left), self.spell_val(right));
+        let message = format!(
+            "Type mismatch for '{}': comparing {a} with {b}",
+            op.as_str()
+        );
+        self.not_comparable(span, op_span, message, left, right)
+    }
+
+    fn not_comparable(
+        &mut self,
+        span: Span,
+        op_span: Span,
+        message: String,
+        left: &Val,
+        right: &Val,
+    ) -> Val {
+        let (a, b) = (self.spell_val(left), self.spell_val(right));
         self.s.diags.push(
-            bpftrace_ast::diag::Diagnostic::error(
-                codes::TYPE_MISMATCH,
-                op_span,
-                format!(
-                    "Type mismatch for '{}': comparing {a} with {b}",
-                    op.as_str()
-                ),
-            )
-            .with_context(left.span(), format!("left ({a})"))
-            .with_context(right.span(), format!("right ({b})")),
+            bpftrace_ast::diag::Diagnostic::error(codes::TYPE_MISMATCH, op_span, message)
+                .with_context(left.span(), format!("left ({a})"))
+                .with_context(right.span(), format!("right ({b})")),
         );
         Val::unknown(span)
     }

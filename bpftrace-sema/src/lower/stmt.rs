@@ -39,12 +39,47 @@ impl Lowerer<'_, '_> {
         self.open_scope();
         let mut out = self.stmts(&block.stmts);
         if let Some(value) = &block.value {
-            // A value that nothing asks for.
-            self.expr_stmt(value.span, value, &mut out);
+            self.unasked_value(value, &mut out);
         }
         self.close_scope();
         self.depth -= 1;
         out
+    }
+
+    /// A value that nothing asks for. Those of a choice need not go together.
+    fn unasked_value(&mut self, value: &node::Expr, out: &mut Vec<Stmt>) {
+        let Ast::Ternary {
+            cond,
+            then: Some(then),
+            otherwise,
+        } = &value.kind
+        else {
+            self.expr_stmt(value.span, value, out);
+            return;
+        };
+        if matches!(cond.kind, Ast::Comptime(_)) || !self.descend(value.span) {
+            self.expr_stmt(value.span, value, out);
+            return;
+        }
+        let cond = self.condition(cond);
+        let mut arms = [Vec::new(), Vec::new()];
+        let mut diverges = true;
+        for (arm, stmts) in [then, otherwise].into_iter().zip(&mut arms) {
+            self.diverges = false;
+            self.unasked_value(arm, stmts);
+            diverges &= self.diverges;
+        }
+        self.diverges = diverges;
+        self.depth -= 1;
+        let [then, otherwise] = arms;
+        out.push(stmt(
+            value.span,
+            StmtKind::If {
+                cond,
+                then,
+                otherwise,
+            },
+        ));
     }
 
     /// Statements in the scope that is open.
@@ -75,9 +110,15 @@ impl Lowerer<'_, '_> {
     fn stmt(&mut self, one: &node::Stmt, out: &mut Vec<Stmt>) {
         let span = one.span;
         match &one.kind {
+            // Without a semicolon it is what a block ends in.
+            S::Expr(expr) if span == expr.span => self.unasked_value(expr, out),
             S::Expr(expr) => self.expr_stmt(span, expr, out),
             S::Import(_) => {
-                self.unsupported(span, "import");
+                self.error(
+                    codes::UNSUPPORTED,
+                    span,
+                    "Import statements that are not at the top level are for the standard library",
+                );
             }
             S::Let { var, ty, value } => self.let_stmt(span, var, ty.as_ref(), value.as_ref(), out),
             S::Assign { target, value } => self.assign(span, target, value, out),

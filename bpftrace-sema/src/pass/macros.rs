@@ -92,7 +92,20 @@ impl<'a> Macros<'a> {
                     Diagnostic::error(
                         codes::REDECLARED,
                         param.name.span,
-                        format!("macro argument {} is there twice", param.name.name),
+                        format!(
+                            "{} for macro argument has already been used: {}{}",
+                            match param.kind {
+                                MacroParamKind::Variable => "Variable",
+                                MacroParamKind::Map => "Map",
+                                MacroParamKind::Expr => "Ident",
+                            },
+                            match param.kind {
+                                MacroParamKind::Variable => "$",
+                                MacroParamKind::Map => "@",
+                                MacroParamKind::Expr => "",
+                            },
+                            param.name.name
+                        ),
                     )
                     .with_context(first.name.span, "This is the first one."),
                 );
@@ -286,7 +299,8 @@ fn misfit(definition: &Macro, args: &[Arg]) -> Option<String> {
     let n_params = definition.params.len();
     if n_params != args.len() {
         return Some(format!(
-            "{n_params} arguments are expected here, {} are given",
+            "This definition of {}() has a different number of arguments. Expected: {n_params} but got {}",
+            definition.name.name,
             args.len()
         ));
     }

@@ -136,16 +136,19 @@ impl Rewriter {
                     self.diags.push(Diagnostic::error(
                         codes::REDECLARED,
                         var.span,
-                        format!(
-                            "Variable ${} was already declared. Variable shadowing is not allowed.",
-                            var.name
-                        ),
+                        format!("Variable declaration shadows macro arg ${}", var.name),
                     ));
-                }
-                StmtKind::Let {
-                    var: self.variable_ident(var),
-                    ty: ty.as_ref().map(|ty| self.type_spec(ty)),
-                    value: value.as_ref().map(|value| self.expr(value)),
+                    // The variable is there, so nothing is declared.
+                    StmtKind::Discard(Expr {
+                        span: self.span(var.span),
+                        kind: ExprKind::Variable(self.variable(&var.name)),
+                    })
+                } else {
+                    StmtKind::Let {
+                        var: self.variable_ident(var),
+                        ty: ty.as_ref().map(|ty| self.type_spec(ty)),
+                        value: value.as_ref().map(|value| self.expr(value)),
+                    }
                 }
             }
             StmtKind::Assign { target, value } => StmtKind::Assign {
