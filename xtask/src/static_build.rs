@@ -43,6 +43,8 @@ impl Quality {
         let script = workspace.root.join("xtask/discard-unwinding.ld");
         let mut flags = vec![
             "-Cforce-unwind-tables=no".to_owned(),
+            // A hash of some kilobytes at start: its rounds as a loop.
+            "--cfg=sha2_backend_soft=\"compact\"".to_owned(),
             // Read by `no_unwinding` of bpftrace-loader.
             "--cfg=unwind_tables_discarded".to_owned(),
             "-Clink-arg=-Wl,-O2,--icf=all".to_owned(),
