@@ -116,7 +116,13 @@ impl Lowerer<'_, '_> {
             self.error_hint(
                 codes::NOT_IN_PROBE,
                 span,
-                format!("{name} can not be used with \"{here}\" probes"),
+                match name {
+                    "path" => format!(
+                        "The path function can only be used with 'fentry', 'fexit', 'iter' probes, \
+                         not with \"{here}\""
+                    ),
+                    _ => format!("{name} can not be used with \"{here}\" probes"),
+                },
                 format!("{name} can be used with: {}", probes.join(", ")),
             );
             return false;

@@ -130,7 +130,14 @@ impl Lowerer<'_, '_> {
                 self.error(
                     codes::ARGUMENT_KIND,
                     val.span(),
-                    format!("{name}() expects a int literal ({kind} provided)"),
+                    match name.as_str() {
+                        "strncmp" => {
+                            format!(
+                                "Builtin {name} requires a non-negative literal ({kind} provided)"
+                            )
+                        }
+                        _ => format!("{name}() expects a int literal ({kind} provided)"),
+                    },
                 );
                 None
             }

@@ -471,6 +471,9 @@ impl Lowerer<'_, '_> {
                 "typeinfo",
                 "unstable_typeinfo",
             );
+            if self.s.settings.typeinfo == crate::pass::config::Unstable::Error {
+                return Val::unknown(span);
+            }
         }
         let Some(ty) = self.type_of_operand("typeof or typeinfo", of) else {
             return Val::unknown(span);

@@ -460,6 +460,9 @@ impl Lowerer<'_, '_> {
             | (Ty::Buf(_), Ty::Buf(_))
                 if equality =>
             {
+                if let Some(equal) = constants_equal(&left.expr, &right.expr) {
+                    return Val::boolean(span, equal == (op == Op::Eq));
+                }
                 match join::join_with_literals(
                     (left.ty(), &left.literals()),
                     (right.ty(), &right.literals()),
@@ -568,6 +571,40 @@ fn operands_signed(
     match (a_range, b_range) {
         (None, None) => a.signed || b.signed,
         _ => join_ints(wide(a), a_range, wide(b), b_range).signed,
+    }
+}
+
+/// Whether two expressions of literals alone are the same, if they are of one shape.
+fn constants_equal(left: &Expr, right: &Expr) -> Option<bool> {
+    match (&left.kind, &right.kind) {
+        (ExprKind::Const(a), ExprKind::Const(b)) => match (&left.ty, &right.ty) {
+            (Ty::Int(x), Ty::Int(y)) => {
+                let same_range = x.signed == y.signed || (a | b) >> 63 == 0;
+                same_range.then_some(a == b)
+            }
+            (Ty::Bool, Ty::Bool) => Some(a == b),
+            _ => None,
+        },
+        (ExprKind::Str(a), ExprKind::Str(b)) => Some(a == b),
+        (ExprKind::Tuple(a), ExprKind::Tuple(b)) => {
+            let same_names = match (&left.ty, &right.ty) {
+                (Ty::Record(a), Ty::Record(b)) => a
+                    .iter()
+                    .map(|(name, _)| name)
+                    .eq(b.iter().map(|(name, _)| name)),
+                (Ty::Tuple(a), Ty::Tuple(b)) => a.len() == b.len(),
+                _ => false,
+            };
+            if !same_names {
+                return None;
+            }
+            let mut equal = true;
+            for (a, b) in a.iter().zip(b) {
+                equal &= constants_equal(a, b)?;
+            }
+            Some(equal)
+        }
+        _ => None,
     }
 }
 

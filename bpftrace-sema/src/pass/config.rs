@@ -264,7 +264,7 @@ fn read_entry(entry: &ConfigEntry, settings: &mut Settings, diags: &mut Vec<Diag
             text = lit.to_text().into_owned();
             Word::Text(&text)
         }
-        ConfigValue::Bool(b) => Word::Text(if *b { "true" } else { "false" }),
+        ConfigValue::Bool(b) => Word::Integer(u64::from(*b)),
         ConfigValue::Integer(lit) => Word::Integer(lit.value),
         ConfigValue::Word(word) => Word::Text(word),
     };
@@ -309,6 +309,13 @@ impl Word<'_> {
     }
 
     fn unstable(&self, key: &str) -> Result<Unstable, String> {
+        if let Word::Integer(n) = self {
+            return Ok(if *n == 0 {
+                Unstable::Error
+            } else {
+                Unstable::Enable
+            });
+        }
         match self.text().to_ascii_lowercase().as_str() {
             "enable" | "1" | "true" | "on" | "yes" => Ok(Unstable::Enable),
             "warn" => Ok(Unstable::Warn),

@@ -237,6 +237,15 @@ impl Rewriter {
                     self.n_nodes += 1;
                     return given.clone();
                 }
+                Some(Replacement::Type(given)) => {
+                    self.diags.push(Diagnostic::error(
+                        codes::ARGUMENT_KIND,
+                        given.span,
+                        "When used as a call argument, `typeof` builtin only valid for macro calls \
+                         that are expecting a type parameter",
+                    ));
+                    ExprKind::Ident(name.clone())
+                }
                 _ => ExprKind::Ident(name.clone()),
             },
             ExprKind::Variable(name) => ExprKind::Variable(self.variable(name)),
