@@ -147,6 +147,15 @@ fn analyze_without(
         point_outside_library(diag, &session.expansions, sources);
     }
     let mut diags = without_repetitions(diags);
+    if let Some(span) = session.lost
+        && !has_errors(&diags)
+    {
+        diags.push(Diagnostic::error(
+            codes::INTERNAL,
+            span,
+            "the compiler does not know what to make of this, which is a mistake of the compiler",
+        ));
+    }
     if has_errors(&diags) {
         return (None, diags);
     }
@@ -192,6 +201,7 @@ fn infer<'a>(
         session.changed = false;
         forget_stale_pointers(session, &mut locals);
         session.diags.clear();
+        session.lost = None;
         session.tables = Tables::default();
         session.n_expanded = 0;
         number_maps(session);
@@ -202,10 +212,12 @@ fn infer<'a>(
             .zip(&mut locals)
             .map(|(unit, locals)| {
                 let n_before = session.diags.len();
+                let lost = session.lost;
                 session.program_used = None;
                 let body = lower_unit(session, unit, locals);
                 if unit.is_alternative && has_errors(&session.diags[n_before..]) {
                     wrong.insert((unit.span, unit.provider));
+                    session.lost = lost;
                 }
                 let build = session.program_used.take();
                 let build = build.and_then(|program| session.types.program_build(program));

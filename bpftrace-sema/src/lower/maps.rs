@@ -285,6 +285,7 @@ impl Lowerer<'_, '_> {
             state.written = true;
         }
         if !val.known {
+            self.lose(span);
             return;
         }
         // A map of integers takes what an aggregation has come to.

@@ -73,6 +73,8 @@ pub(crate) struct Session<'a> {
     pub(crate) widened: Vec<Ty>,
     /// Findings of this round.
     pub(crate) diags: Vec<Diagnostic>,
+    /// The first statement that was left out.
+    pub(crate) lost: Option<Span>,
     pub(crate) tables: Tables,
     pub(crate) macros: Macros<'a>,
     library: &'a Library,
@@ -167,6 +169,7 @@ impl<'a> Session<'a> {
             changed: false,
             widened: Vec::new(),
             diags: Vec::new(),
+            lost: None,
             tables: Tables::default(),
             macros,
             library,
@@ -498,6 +501,11 @@ impl Lowerer<'_, '_> {
 
     fn warn(&mut self, code: Code, span: Span, message: impl Into<String>) {
         self.s.diags.push(Diagnostic::warning(code, span, message));
+    }
+
+    /// A statement is left out, because a value in it is not known. Something must have been said about that.
+    fn lose(&mut self, span: Span) {
+        self.s.lost.get_or_insert(span);
     }
 
     /// A part of the language that is missing; the value of it is unknown.

@@ -469,11 +469,9 @@ impl Lowerer<'_, '_> {
                     &self.s.imported.table,
                 ) {
                     Some((ty, _)) => {
-                        let (a, b) = (self.coerce(left, &ty), self.coerce(right, &ty));
-                        match (a, b) {
-                            (Some(a), Some(b)) => done(a, b),
-                            _ => Val::unknown(span),
-                        }
+                        let a = self.compared_elements(left, &ty);
+                        let b = self.compared_elements(right, &ty);
+                        done(a, b)
                     }
                     // Literals that are not alike are not equal.
                     None if is_constant(&left.expr) && is_constant(&right.expr) => {
@@ -504,6 +502,15 @@ impl Lowerer<'_, '_> {
                 Val::unknown(span)
             }
             _ => self.mismatch(span, op, op_span, &left, &right),
+        }
+    }
+
+    /// A tuple, record or buffer as what it is compared as. Integers that the type does not hold keep their bits.
+    fn compared_elements(&mut self, val: Val, ty: &Ty) -> Expr {
+        let expr = val.expr.clone();
+        match self.coerce(val, ty) {
+            Some(expr) => expr,
+            None => self.cast_to(expr, ty.clone(), crate::CastKind::Elements),
         }
     }
 
@@ -580,7 +587,7 @@ fn constants_equal(left: &Expr, right: &Expr) -> Option<bool> {
         (ExprKind::Const(a), ExprKind::Const(b)) => match (&left.ty, &right.ty) {
             (Ty::Int(x), Ty::Int(y)) => {
                 let same_range = x.signed == y.signed || (a | b) >> 63 == 0;
-                same_range.then_some(a == b)
+                Some(same_range && a == b)
             }
             (Ty::Bool, Ty::Bool) => Some(a == b),
             _ => None,

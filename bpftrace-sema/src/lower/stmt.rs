@@ -137,6 +137,8 @@ impl Lowerer<'_, '_> {
                 let val = self.expr(value);
                 if val.known {
                     flatten(val.expr, out);
+                } else {
+                    self.lose(span);
                 }
             }
             S::While { cond, body } => self.while_stmt(span, cond, body, out),
@@ -159,6 +161,7 @@ impl Lowerer<'_, '_> {
             _ => {
                 let val = self.expr(expr);
                 if !val.known {
+                    self.lose(span);
                     return;
                 }
                 // `delete` gives a truth value that hardly anybody looks at.
@@ -286,6 +289,7 @@ impl Lowerer<'_, '_> {
             out.push(stmt(span, StmtKind::Declare(idx)));
         }
         if !val.known {
+            self.lose(span);
             return;
         }
         if matches!(val.ty(), Ty::Agg(_) | Ty::Void) {
