@@ -38,6 +38,10 @@ pub fn analyze(
 ) -> (Option<TypedProgram>, Vec<Diagnostic>) {
     let mut import_diags = Vec::new();
     let merged = imports::merge(script, sources, texts, &mut import_diags);
+    // Most of what could be said about a script without what it imports follows from that.
+    if has_errors(&import_diags) {
+        return (None, import_diags);
+    }
     let btf = merged.objects.iter().map(|object| &*object.file.btf);
     let objects = WithObjects::new(types, btf);
     let types = Cached::new(&objects);
@@ -134,7 +138,11 @@ fn analyze_without(
         &mut diags,
     );
     read_signatures(&mut session, &units, &mut diags);
+    let n_before = diags.len();
     read_imported(&mut session, &merged.objects, objects, &mut diags);
+    if has_errors(&diags[n_before..]) {
+        return (None, diags);
+    }
     decls::declare_maps(script, &mut session.maps, &mut diags);
     let (bodies, layouts) = infer(&mut session, &units, &mut diags, wrong);
     refuse_recursion(&session.functions, &bodies[n_probes..], &mut diags);

@@ -16,6 +16,13 @@ const MAX_DEPTH: u32 = 100;
 /// a whole is always there.
 const MODULES: &[(&str, &str)] = &[
     ("stdlib", ""),
+    ("stdlib/map", ""),
+    ("stdlib/process", ""),
+    ("stdlib/stack", ""),
+    ("stdlib/strings", ""),
+    ("stdlib/system", ""),
+    ("stdlib/task", ""),
+    ("stdlib/usdt", ""),
     // Shows that a function of a library can be called.
     ("stdlib/test", "fn __always_true() : int32 { return 1; }\n"),
 ];
