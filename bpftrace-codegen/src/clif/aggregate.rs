@@ -283,7 +283,7 @@ impl FnCx<'_, '_> {
             self.b.create_block(),
             self.b.create_block(),
         );
-        let counter = self.b.declare_var(types::I64);
+        let counter = self.temp_var(types::I64);
         let zero = self.i64(0);
         self.b.def_var(counter, zero);
         self.jump(head, &[]);
@@ -309,7 +309,7 @@ impl FnCx<'_, '_> {
 
     /// Adds up the numbers at an offset in the cells.
     pub(super) fn merge_sum_body(&mut self, offset: u64) -> R<()> {
-        let sum = self.b.declare_var(types::I64);
+        let sum = self.temp_var(types::I64);
         let zero = self.i64(0);
         self.b.def_var(sum, zero);
         self.for_each_cpu(|cx, cell| {
@@ -325,10 +325,7 @@ impl FnCx<'_, '_> {
     }
 
     pub(super) fn merge_avg_body(&mut self, signed: bool) -> R<()> {
-        let (total, count) = (
-            self.b.declare_var(types::I64),
-            self.b.declare_var(types::I64),
-        );
+        let (total, count) = (self.temp_var(types::I64), self.temp_var(types::I64));
         let zero = self.i64(0);
         self.b.def_var(total, zero);
         self.b.def_var(count, zero);
@@ -364,10 +361,7 @@ impl FnCx<'_, '_> {
         } else {
             less(signed)
         };
-        let (best, any) = (
-            self.b.declare_var(types::I64),
-            self.b.declare_var(types::I64),
-        );
+        let (best, any) = (self.temp_var(types::I64), self.temp_var(types::I64));
         let zero = self.i64(0);
         self.b.def_var(best, zero);
         self.b.def_var(any, zero);

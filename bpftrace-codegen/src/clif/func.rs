@@ -17,7 +17,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use super::helper::Helper;
 use super::module::{ClifFunction, FunctionRole, Module, RODATA, Shared, SpecialMap};
 use super::once;
-use super::place::Temp;
+use super::place::{Temp, Variables};
 use super::program::Program;
 use super::stack::StackArena;
 use super::{Addr, R};
@@ -60,6 +60,7 @@ pub(super) struct FnCx<'a, 'p> {
     globals: BTreeMap<(Symbol, u32), GlobalValue>,
     pub(super) arena: StackArena,
     pub(super) temps: Vec<Temp>,
+    pub(super) variables: Variables,
     pub(super) loops: Vec<LoopExit>,
     /// Where the access being lowered goes when a pointer on its way is null.
     pub(super) null_exit: Option<Block>,
@@ -145,6 +146,7 @@ pub(super) fn build<'p>(
         globals: BTreeMap::new(),
         arena: StackArena::default(),
         temps: Vec::new(),
+        variables: Variables::default(),
         loops: Vec::new(),
         null_exit: None,
         span: spec.span,

@@ -154,8 +154,8 @@ impl FnCx<'_, '_> {
     pub(super) fn hash_key_body(&mut self) -> R<()> {
         let (key, n_words, to) = (self.params[0], self.params[1], self.params[2]);
         let (head, after) = (self.b.create_block(), self.b.create_block());
-        let index = self.b.declare_var(types::I64);
-        let lanes = LANES.map(|_| self.b.declare_var(types::I64));
+        let index = self.temp_var(types::I64);
+        let lanes = LANES.map(|_| self.temp_var(types::I64));
         let zero = self.i64(0);
         self.b.def_var(index, zero);
         for (lane, (multiplier, _)) in lanes.into_iter().zip(LANES) {

@@ -16,7 +16,7 @@ pub(super) const SMALL_STRING: u32 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     /// In a register.
-    Register(Variable),
+    Register(Variable, Type),
     /// In memory.
     Memory(Addr, Alloc),
     /// The entry of a map that a loop is at: the tuple of key and value is nowhere as a whole.
@@ -35,12 +35,43 @@ pub(super) enum EntryValue {
     Number(Value),
 }
 
+/// Most variables of a script that are in registers at a time. There are ten registers, and stack for some sixty
+/// values.
+const MAX_VARIABLES: usize = 64;
+
+/// The variables of a function. For each of them the way from variables to values takes memory in proportion to the
+/// number of blocks, so what is out of scope makes room for others.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    free: Vec<(Variable, Type)>,
+    n_taken: usize,
+}
+
+impl Variables {
+    fn has_room(&self) -> bool {
+        self.n_taken < MAX_VARIABLES
+    }
+
+    /// Takes one that is free; `None`: there has to be a new one.
+    fn reuse(&mut self, ty: Type) -> Option<Variable> {
+        self.n_taken += 1;
+        let at = self.free.iter().rposition(|(_, free)| *free == ty)?;
+        Some(self.free.swap_remove(at).0)
+    }
+
+    fn release(&mut self, variable: Variable, ty: Type) {
+        self.n_taken = self.n_taken.saturating_sub(1);
+        self.free.push((variable, ty));
+    }
+}
+
 /// Who a piece of memory has to be given back to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alloc {
     Slot(StackSlot, u32),
     Scratch(u32, u32),
     Frame(u32, u32),
+    Variable(Variable, Type),
 }
 
 /// A temporary, free again when its statement ends.
@@ -120,6 +151,21 @@ impl<'p> FnCx<'_, 'p> {
             Alloc::Slot(slot, size) => self.arena.release(slot, size),
             Alloc::Scratch(offset, size) => self.p.scratch.release(offset, size),
             Alloc::Frame(offset, size) => self.p.frame.release(offset, size),
+            Alloc::Variable(variable, ty) => self.variables.release(variable, ty),
+        }
+    }
+
+    /// A variable of the function until the end of the statement. Whoever takes it assigns to it first.
+    pub(super) fn temp_var(&mut self, ty: Type) -> Variable {
+        let variable = self.variable(ty);
+        self.temps.push(Alloc::Variable(variable, ty));
+        variable
+    }
+
+    fn variable(&mut self, ty: Type) -> Variable {
+        match self.variables.reuse(ty) {
+            Some(variable) => variable,
+            None => self.b.declare_var(ty),
         }
     }
 
@@ -175,8 +221,8 @@ impl<'p> FnCx<'_, 'p> {
         let ty = self.local_ty(local)?;
         let usage = self.p.usage[index];
         let place = match scalar_type(ty) {
-            Some(clif) if !usage.captured && !usage.address_taken => {
-                Place::Register(self.b.declare_var(clif))
+            Some(clif) if !usage.captured && !usage.address_taken && self.variables.has_room() => {
+                Place::Register(self.variable(clif), clif)
             }
             Some(_) if usage.captured => {
                 let offset = self.p.frame.alloc(8);
@@ -224,8 +270,10 @@ impl<'p> FnCx<'_, 'p> {
             .places
             .get_mut(local.0 as usize)
             .and_then(Option::take);
-        if let Some(Place::Memory(_, alloc)) = place {
-            self.release(alloc);
+        match place {
+            Some(Place::Memory(_, alloc)) => self.release(alloc),
+            Some(Place::Register(variable, ty)) => self.variables.release(variable, ty),
+            Some(Place::Entry { .. }) | None => {}
         }
     }
 
@@ -237,11 +285,9 @@ impl<'p> FnCx<'_, 'p> {
         }
         let ty = self.local_ty(local)?;
         match place {
-            Place::Register(variable) => {
-                if let Some(clif) = scalar_type(ty) {
-                    let zero = self.int(clif, 0);
-                    self.b.def_var(variable, zero);
-                }
+            Place::Register(variable, clif) => {
+                let zero = self.int(clif, 0);
+                self.b.def_var(variable, zero);
             }
             Place::Memory(addr, _) => {
                 let size = self
@@ -277,7 +323,7 @@ impl<'p> FnCx<'_, 'p> {
             return self.internal("a variable in memory where a scalar is expected");
         };
         match self.known_place(local)? {
-            Place::Register(variable) => Ok(self.b.use_var(variable)),
+            Place::Register(variable, _) => Ok(self.b.use_var(variable)),
             Place::Memory(addr, _) => Ok(self.load(clif, addr, Access::Own)),
             Place::Entry { .. } => self.internal("a map entry where a scalar is expected"),
         }
@@ -295,7 +341,7 @@ impl<'p> FnCx<'_, 'p> {
     /// Assigns to a scalar variable.
     pub(super) fn set_local(&mut self, local: LocalIdx, value: Value) -> R<()> {
         match self.place(local)? {
-            Place::Register(variable) => self.b.def_var(variable, value),
+            Place::Register(variable, _) => self.b.def_var(variable, value),
             Place::Memory(addr, _) => self.store(value, addr),
             Place::Entry { .. } => {
                 return self.unsupported("assigning to the variable of a loop over a map");
@@ -311,7 +357,7 @@ impl<'p> FnCx<'_, 'p> {
                 let fill = self.local_fill(local)?;
                 Ok((addr, fill))
             }
-            Place::Register(_) => self.internal("a scalar where a value in memory is expected"),
+            Place::Register(..) => self.internal("a scalar where a value in memory is expected"),
             Place::Entry { key, value } => self.materialize_entry(local, key, value),
         }
     }

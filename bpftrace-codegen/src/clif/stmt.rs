@@ -190,7 +190,7 @@ impl FnCx<'_, '_> {
                 self.b.create_block(),
                 self.b.create_block(),
             );
-            let counter = self.b.declare_var(types::I64);
+            let counter = self.temp_var(types::I64);
             let zero = self.i64(0);
             self.b.def_var(counter, zero);
             self.jump(head, &[]);

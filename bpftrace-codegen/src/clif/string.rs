@@ -552,10 +552,7 @@ impl FnCx<'_, '_> {
         }
         // Comparing starts over at each byte, by going back to `start + 1`: one loop for the verifier.
         let (hay, pin) = (self.addr_value(hay), self.addr_value(pin));
-        let (start, matched) = (
-            self.b.declare_var(types::I64),
-            self.b.declare_var(types::I64),
-        );
+        let (start, matched) = (self.temp_var(types::I64), self.temp_var(types::I64));
         let zero = self.i64(0);
         self.b.def_var(start, zero);
         self.b.def_var(matched, zero);

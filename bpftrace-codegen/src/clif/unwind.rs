@@ -140,7 +140,7 @@ impl FnCx<'_, '_> {
             self.b.create_block(),
             self.b.create_block(),
         );
-        let counter = self.b.declare_var(types::I64);
+        let counter = self.temp_var(types::I64);
         let start = self.i64(first);
         self.b.def_var(counter, start);
         self.jump(head, &[]);
@@ -174,7 +174,7 @@ impl FnCx<'_, '_> {
         self.find_waiting(state)?;
         let ip = self.load(types::I64, at(u32::from(IP) * 8), Access::Shared);
         self.store(ip, at(FRAMES));
-        let (n, done) = (self.b.declare_var(types::I64), self.b.create_block());
+        let (n, done) = (self.temp_var(types::I64), self.b.create_block());
         let one = self.i64(1);
         self.b.def_var(n, one);
         self.counted(1, i64::from(MAX_FRAMES), |cx, i, after| {
