@@ -186,7 +186,8 @@ impl Parser<'_> {
     pub(super) fn named(&mut self, name: &str) -> Option<CType> {
         match name {
             "void" => return Some(CType::void()),
-            "_Bool" => return Some(self.sized(Ty::Bool)),
+            // A number in structs of scripts and of programs, a truth value in those of the kernel.
+            "_Bool" | "bool" => return Some(self.sized(Ty::Int(IntTy::U8))),
             "float" => return Some(CType::opaque(4)),
             "double" => return Some(CType::opaque(8)),
             "__builtin_va_list" => return Some(CType::opaque(8)),

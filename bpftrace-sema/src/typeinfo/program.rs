@@ -69,7 +69,7 @@ impl Programs {
                 name: "bool".to_owned(),
                 size: 1,
                 signed: false,
-                is_bool: true,
+                is_bool: false,
             },
             TypeKind::Int {
                 size,
