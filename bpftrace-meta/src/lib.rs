@@ -41,7 +41,7 @@ pub use event::{
 };
 pub use format::{Conversion, FormatPiece, FormatSpec, Length};
 pub use map::{AggKind, MapId, MapMeta, MapRole, MapSize, MapValue, TseriesAgg, UnwindTable};
-pub use param::{LiteralOp, ParamExpr, ParamStep};
+pub use param::{ArithmeticOp, ParamExpr, ParamStep};
 pub use perf_event::{HARDWARE_EVENTS, PerfEvent, SOFTWARE_EVENTS};
 pub use probe::{
     AttachText, Period, ProbeId, ProbeMeta, ProbeTarget, ProgramKind, Session, TextPart,

@@ -28,14 +28,14 @@ pub enum ParamStep {
     /// `~x`.
     BitNot,
     /// `x op y`. A text and a number are added as the text without so many bytes at its start.
-    Binary(LiteralOp),
+    Binary(ArithmeticOp),
     /// `str(x, y)`: at most `y` bytes of the text, or of the digits, `x`.
     Cut,
 }
 
-/// Operators between literals that give a number.
+/// Operators between two numbers that give a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum LiteralOp {
+pub enum ArithmeticOp {
     /// `+`
     Add,
     /// `-`
@@ -58,7 +58,7 @@ pub enum LiteralOp {
     Shr,
 }
 
-impl LiteralOp {
+impl ArithmeticOp {
     /// As scripts write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! Arithmetic on literals: signed, with overflow an error, unlike the same arithmetic at run time. The
 //! compiler folds literals with it, the loader what stands beside positional parameters.
 
-use bpftrace_meta::LiteralOp as Op;
+use bpftrace_meta::ArithmeticOp as Op;
 
 /// Applies an operator to two integer literals. What is not negative is unsigned; beside a negative one it
 /// has to fit `int64`. `None`: overflow, underflow, or division by zero.

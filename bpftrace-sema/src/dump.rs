@@ -6,9 +6,8 @@ use bpftrace_meta::{FormatPiece, ParamValue};
 
 use crate::spell::spell_agg;
 use crate::{
-    BinaryOp, Body, Call, CastKind, CompareOp, Event, Expr, ExprKind, LocalIdx, LogicalOp, MapIdx,
-    Mem, Origin, StepTarget, Stmt, StmtKind, StructId, Ty, TypedProgram, UnaryOp, UnrollCount,
-    spell,
+    Body, Call, CastKind, CompareOp, Event, Expr, ExprKind, LocalIdx, LogicalOp, MapIdx, Mem,
+    Origin, StepTarget, Stmt, StmtKind, StructId, Ty, TypedProgram, UnaryOp, UnrollCount, spell,
 };
 
 /// The text of a program.
@@ -342,7 +341,7 @@ impl<'a> Dumper<'a> {
                 format!(
                     "({} {} {}):{}",
                     self.expr(a),
-                    binary_sign(*op),
+                    op.as_str(),
                     self.expr(b),
                     ty()
                 )
@@ -591,21 +590,6 @@ fn mem_name(mem: Mem) -> &'static str {
         Mem::Ctx => "ctx",
         Mem::Btf => "btf",
         Mem::Bpf => "bpf",
-    }
-}
-
-fn binary_sign(op: BinaryOp) -> &'static str {
-    match op {
-        BinaryOp::Add => "+",
-        BinaryOp::Sub => "-",
-        BinaryOp::Mul => "*",
-        BinaryOp::Div => "/",
-        BinaryOp::Mod => "%",
-        BinaryOp::BitAnd => "&",
-        BinaryOp::BitOr => "|",
-        BinaryOp::BitXor => "^",
-        BinaryOp::Shl => "<<",
-        BinaryOp::Shr => ">>",
     }
 }
 

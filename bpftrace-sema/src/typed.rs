@@ -13,6 +13,7 @@
 //!   share one program share one [`Probe`].
 
 use bpftrace_ast::source::{SourceMap, Span};
+pub use bpftrace_meta::ArithmeticOp;
 use bpftrace_meta::{
     AggKind, FormatPiece, HostValue, NamedParam, ProbeTarget, ProgramKind, Requirement, RunConfig,
     UserLayout,
@@ -506,7 +507,7 @@ pub enum ExprKind {
     Unary(UnaryOp, Box<Expr>),
     /// Arithmetic on 64-bit integers of one signedness. `>>` is logical, `/` and `%` are unsigned and
     /// give 1 (with a run-time warning) when the divisor is 0.
-    Binary(BinaryOp, Box<Expr>, Box<Expr>),
+    Binary(ArithmeticOp, Box<Expr>, Box<Expr>),
     /// Pointer plus (or minus) a number of elements, already a 64-bit integer; scaled by the size of
     /// the pointee.
     PtrAdd {
@@ -595,22 +596,6 @@ pub enum UnaryOp {
     BitNot,
     /// `!` of a bool.
     Not,
-}
-
-/// Arithmetic operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the operators of C")]
-pub enum BinaryOp {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Mod,
-    BitAnd,
-    BitOr,
-    BitXor,
-    Shl,
-    Shr,
 }
 
 /// Comparison operators.

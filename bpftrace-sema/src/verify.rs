@@ -13,8 +13,8 @@
 use crate::join::same_pointee;
 use crate::walk::{Node, walk};
 use crate::{
-    BinaryOp, Body, Call, CastKind, Expr, ExprKind, IntTy, LocalIdx, MapIdx, Mem, StepTarget, Stmt,
-    StmtKind, Ty, TypedProgram, UnaryOp, is_castable, spell,
+    ArithmeticOp, Body, Call, CastKind, Expr, ExprKind, IntTy, LocalIdx, MapIdx, Mem, StepTarget,
+    Stmt, StmtKind, Ty, TypedProgram, UnaryOp, is_castable, spell,
 };
 
 /// The first rule that is broken.
@@ -260,7 +260,7 @@ impl Verifier<'_> {
                 self.wide(&a.ty)?;
                 self.same("operands", &a.ty, &b.ty)?;
                 self.same("operator", ty, &a.ty)?;
-                let _: &BinaryOp = op;
+                let _: &ArithmeticOp = op;
                 Ok(())
             }
             ExprKind::PtrAdd { ptr, index, .. } => {

@@ -2,43 +2,25 @@
 //! language, and never to a mistake of the compiler's own.
 #![no_main]
 
-#[allow(dead_code, reason = "the tests of the front end use more of it")]
-#[path = "../../bpftrace-sema/tests/support/mod.rs"]
-mod support;
+mod front;
 
-use bpftrace_ast::diag::has_errors;
-use bpftrace_ast::source::SourceMap;
 use bpftrace_codegen::{CodegenError, CodegenOptions, ScriptInfo, compile};
 use bpftrace_meta::Artifact;
-use bpftrace_sema::{NoTexts, SemaOptions, analyze};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let text = String::from_utf8_lossy(bytes);
-    let mut sources = SourceMap::new();
-    let source = sources.add("fuzz.bt", &*text);
-    let (script, mistakes) = bpftrace_ast::parse(source, &sources);
-    if has_errors(&mistakes) {
+    let Some(of) = front::analyzed(bytes, true) else {
         return;
-    }
-    let mut options = SemaOptions::safe();
-    options.unsafe_mode = true;
-    let (program, _) = analyze(
-        &script,
-        &mut sources,
-        &support::Fixture::new(),
-        &NoTexts,
-        &options,
-    );
-    let Some(program) = program else {
+    };
+    let Some(program) = of.program else {
         return;
     };
     let info = ScriptInfo {
         name: "fuzz.bt".to_owned(),
-        source,
+        source: of.source,
         compiler: "fuzz".to_owned(),
     };
-    match compile(&program, &sources, &info, &CodegenOptions::new()) {
+    match compile(&program, &of.sources, &info, &CodegenOptions::new()) {
         Ok((artifact, _)) => {
             let bytes = artifact.encode();
             assert!(Artifact::decode(&bytes).is_ok(), "cannot be read again");

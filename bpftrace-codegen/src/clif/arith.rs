@@ -1,7 +1,7 @@
 //! Arithmetic and comparisons.
 
 use bpftrace_meta::{HostValue, RuntimeError};
-use bpftrace_sema::{BinaryOp, CompareOp, Expr, Ty, UnaryOp};
+use bpftrace_sema::{ArithmeticOp, CompareOp, Expr, Ty, UnaryOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -22,30 +22,30 @@ impl FnCx<'_, '_> {
         })
     }
 
-    pub(super) fn binary(&mut self, op: BinaryOp, lhs: &Expr, rhs: &Expr) -> R<Value> {
+    pub(super) fn binary(&mut self, op: ArithmeticOp, lhs: &Expr, rhs: &Expr) -> R<Value> {
         let a = self.scalar(lhs)?;
         let b = self.scalar(rhs)?;
-        if matches!(op, BinaryOp::Div | BinaryOp::Mod) {
+        if matches!(op, ArithmeticOp::Div | ArithmeticOp::Mod) {
             return self.divide(op, a, b, rhs);
         }
         let ins = self.b.ins();
         Ok(match op {
-            BinaryOp::Add => ins.iadd(a, b),
-            BinaryOp::Sub => ins.isub(a, b),
-            BinaryOp::Mul => ins.imul(a, b),
-            BinaryOp::BitAnd => ins.band(a, b),
-            BinaryOp::BitOr => ins.bor(a, b),
-            BinaryOp::BitXor => ins.bxor(a, b),
-            BinaryOp::Shl => ins.ishl(a, b),
+            ArithmeticOp::Add => ins.iadd(a, b),
+            ArithmeticOp::Sub => ins.isub(a, b),
+            ArithmeticOp::Mul => ins.imul(a, b),
+            ArithmeticOp::BitAnd => ins.band(a, b),
+            ArithmeticOp::BitOr => ins.bor(a, b),
+            ArithmeticOp::BitXor => ins.bxor(a, b),
+            ArithmeticOp::Shl => ins.ishl(a, b),
             // The language's right shift is logical for every type.
-            BinaryOp::Shr => ins.ushr(a, b),
-            BinaryOp::Div => ins.udiv(a, b),
-            BinaryOp::Mod => ins.urem(a, b),
+            ArithmeticOp::Shr => ins.ushr(a, b),
+            ArithmeticOp::Div => ins.udiv(a, b),
+            ArithmeticOp::Mod => ins.urem(a, b),
         })
     }
 
     /// Unsigned division and modulo; 1 and a warning when the divisor is 0.
-    fn divide(&mut self, op: BinaryOp, a: Value, b: Value, rhs: &Expr) -> R<Value> {
+    fn divide(&mut self, op: ArithmeticOp, a: Value, b: Value, rhs: &Expr) -> R<Value> {
         if capture::constant(rhs).is_some_and(|divisor| divisor != 0) {
             return Ok(self.quotient(op, a, b));
         }
@@ -70,9 +70,9 @@ impl FnCx<'_, '_> {
         Ok(result)
     }
 
-    fn quotient(&mut self, op: BinaryOp, a: Value, b: Value) -> Value {
+    fn quotient(&mut self, op: ArithmeticOp, a: Value, b: Value) -> Value {
         match op {
-            BinaryOp::Div => self.b.ins().udiv(a, b),
+            ArithmeticOp::Div => self.b.ins().udiv(a, b),
             _ => self.b.ins().urem(a, b),
         }
     }

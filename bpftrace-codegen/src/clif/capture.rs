@@ -2,7 +2,7 @@
 //! loop bodies running as callbacks share with the probe's main function.
 
 use bpftrace_sema::{
-    BinaryOp, Body, Call, Expr, ExprKind, LocalIdx, StepTarget, Stmt, StmtKind, Ty, UnrollCount,
+    ArithmeticOp, Body, Call, Expr, ExprKind, LocalIdx, StepTarget, Stmt, StmtKind, Ty, UnrollCount,
 };
 
 /// How a variable is used.
@@ -370,7 +370,7 @@ pub(super) fn is_pure(expr: &Expr) -> bool {
 /// of bounds.
 pub(super) fn may_warn(expr: &Expr) -> bool {
     let here = match &expr.kind {
-        ExprKind::Binary(BinaryOp::Div | BinaryOp::Mod, _, divisor) => {
+        ExprKind::Binary(ArithmeticOp::Div | ArithmeticOp::Mod, _, divisor) => {
             constant(divisor).is_none_or(|n| n == 0)
         }
         ExprKind::Index(_, index) => constant(index).is_none(),

@@ -1,5 +1,5 @@
 use bpftrace_meta::{
-    AttachText, LiteralOp, Manifest, NamedParam, ParamExpr, ParamKind, ParamStep, ParamValue,
+    ArithmeticOp, AttachText, Manifest, NamedParam, ParamExpr, ParamKind, ParamStep, ParamValue,
     SourceRange, TextPart,
 };
 use bpftrace_notation::{fold_literals, negate_literal};
@@ -217,13 +217,13 @@ impl<'a> Params<'a> {
                         (Literal::Number(a), Literal::Number(b)) => {
                             Literal::Number(fold_literals(*op, a, b).ok_or_else(overflow)?)
                         }
-                        (Literal::Text(mut a), Literal::Text(b)) if *op == LiteralOp::Add => {
+                        (Literal::Text(mut a), Literal::Text(b)) if *op == ArithmeticOp::Add => {
                             a.extend(b);
                             Literal::Text(a)
                         }
                         (Literal::Text(text), Literal::Number(skip))
                         | (Literal::Number(skip), Literal::Text(text))
-                            if *op == LiteralOp::Add && skip >= 0 =>
+                            if *op == ArithmeticOp::Add && skip >= 0 =>
                         {
                             let skip = usize::try_from(skip).unwrap_or(usize::MAX);
                             if skip >= text.len() {

@@ -1,7 +1,7 @@
 //! What operators on literals come to.
 
 use bpftrace_ast::node::BinaryOp;
-use bpftrace_meta::LiteralOp;
+use bpftrace_meta::ArithmeticOp;
 use bpftrace_notation::fold_literals;
 
 /// What a literal expression comes to.
@@ -13,9 +13,9 @@ pub(super) enum Folded {
 }
 
 /// The operators that give a number.
-pub(super) fn literal_op(op: BinaryOp) -> Option<LiteralOp> {
+pub(super) fn arithmetic_op(op: BinaryOp) -> Option<ArithmeticOp> {
+    use ArithmeticOp as L;
     use BinaryOp as B;
-    use LiteralOp as L;
     Some(match op {
         B::Add => L::Add,
         B::Sub => L::Sub,
@@ -34,7 +34,7 @@ pub(super) fn literal_op(op: BinaryOp) -> Option<LiteralOp> {
 /// Applies an operator to two integer literals.
 pub(super) fn fold_ints(op: BinaryOp, a: i128, b: i128) -> Folded {
     use BinaryOp as B;
-    if let Some(op) = literal_op(op) {
+    if let Some(op) = arithmetic_op(op) {
         return fold_literals(op, a, b).map_or(Folded::Overflow, Folded::Int);
     }
     // Beside a negative one, the other has to fit `int64`.

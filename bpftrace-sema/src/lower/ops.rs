@@ -6,10 +6,10 @@ use bpftrace_meta::{ParamKind, ParamStep};
 use bpftrace_notation::negate_literal;
 
 use super::expr::Operand;
-use super::fold::{Folded, fold_bools, fold_ints, fold_strings};
+use super::fold::{Folded, arithmetic_op, fold_bools, fold_ints, fold_strings};
 use super::{Lowerer, Val};
 use crate::join::{self, join_ints};
-use crate::{BinaryOp, CompareOp, Expr, ExprKind, IntTy, LogicalOp, Mem, Ty, UnaryOp, codes};
+use crate::{CompareOp, Expr, ExprKind, IntTy, LogicalOp, Mem, Ty, UnaryOp, codes};
 
 impl Lowerer<'_, '_> {
     /// `before`: how many slots there were before the operands.
@@ -323,7 +323,9 @@ impl Lowerer<'_, '_> {
                 _ => {}
             }
         }
-        let (Some(a), Some(b)) = (self.as_int(&left), self.as_int(&right)) else {
+        let (Some(operator), Some(a), Some(b)) =
+            (arithmetic_op(op), self.as_int(&left), self.as_int(&right))
+        else {
             return self.no_operator(span, op, op_span, &left, &right);
         };
         let (a_range, b_range) = (left.range, right.range);
@@ -378,7 +380,7 @@ impl Lowerer<'_, '_> {
                 self.int_of_warned(right, wide),
             )
         };
-        let kind = ExprKind::Binary(binary_op(op), Box::new(left), Box::new(right));
+        let kind = ExprKind::Binary(operator, Box::new(left), Box::new(right));
         Val::new(Ty::Int(wide), span, kind).with_space(space)
     }
 
@@ -642,22 +644,6 @@ fn is_bytes_comparable(ty: &Ty) -> bool {
             | Ty::KStack(_)
             | Ty::UStack(_)
     )
-}
-
-fn binary_op(op: Op) -> BinaryOp {
-    match op {
-        Op::Sub => BinaryOp::Sub,
-        Op::Mul => BinaryOp::Mul,
-        Op::Div => BinaryOp::Div,
-        Op::Mod => BinaryOp::Mod,
-        Op::BitAnd => BinaryOp::BitAnd,
-        Op::BitOr => BinaryOp::BitOr,
-        Op::BitXor => BinaryOp::BitXor,
-        Op::Shl => BinaryOp::Shl,
-        Op::Shr => BinaryOp::Shr,
-        // Comparisons and logical operators do not come here.
-        _ => BinaryOp::Add,
-    }
 }
 
 fn compare_op(op: Op) -> CompareOp {

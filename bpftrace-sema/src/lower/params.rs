@@ -5,7 +5,7 @@ use bpftrace_ast::node::BinaryOp as Op;
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{HostValue, ParamExpr, ParamKind, ParamStep};
 
-use super::fold::literal_op;
+use super::fold::arithmetic_op;
 use super::{Lowerer, Val};
 use crate::{ExprKind, IntTy, Ty};
 
@@ -59,10 +59,10 @@ impl Lowerer<'_, '_> {
         left: &Val,
         right: &Val,
     ) -> Option<Val> {
-        let op = literal_op(op)?;
+        let op = arithmetic_op(op)?;
         let is_text = |val: &Val| matches!(val.ty(), Ty::Str(_));
         let kind = match is_text(left) || is_text(right) {
-            true if op != bpftrace_meta::LiteralOp::Add => return None,
+            true if op != bpftrace_meta::ArithmeticOp::Add => return None,
             true => ParamKind::Str,
             false => ParamKind::Int,
         };

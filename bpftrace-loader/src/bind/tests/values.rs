@@ -157,7 +157,7 @@ fn what_is_odd_about_the_environment_and_parameters_is_told() {
 #[test]
 fn what_parameters_come_to() {
     // F041: beside a parameter, literals are calculated at start, as those of the script are while compiling.
-    use bpftrace_meta::{LiteralOp as Op, ParamExpr, ParamStep as Step};
+    use bpftrace_meta::{ArithmeticOp as Op, ParamExpr, ParamStep as Step};
     let run = |params: &[&str], steps: &[Step], kind| {
         let ty = match kind {
             ParamKind::Int => SlotType::U64,
