@@ -220,6 +220,8 @@ pub(crate) struct LocalState {
     pub(crate) assigned: bool,
     /// Declared with `let`, so that nothing may ever be assigned.
     pub(crate) declared: bool,
+    /// What is said of the place where it comes from.
+    pub(crate) origin: &'static str,
     /// Whether something reads it.
     pub(crate) used: bool,
     /// Whether something has its address.
@@ -250,6 +252,7 @@ impl Locals {
             several: false,
             assigned: false,
             declared: false,
+            origin: "This is the initial assignment.",
             used: false,
             address_taken: false,
         });

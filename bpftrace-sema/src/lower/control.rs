@@ -315,20 +315,22 @@ impl Lowerer<'_, '_> {
             ForOver::Map(map) => self.iterated_map(map),
         };
         if let Some(first) = shadows {
-            let first = self.locals.get(first).span;
+            let local = self.locals.get(first);
+            let (first, origin) = (local.span, local.origin);
             self.s.diags.push(
                 Diagnostic::error(
                     codes::REDECLARED,
                     var.span,
                     format!("Loop declaration shadows existing variable: ${}", var.name),
                 )
-                .with_context(first, "This is the initial declaration."),
+                .with_context(first, origin),
             );
             return;
         }
         self.open_scope();
         let idx = self.declare(&var.name, var.span);
         let local = self.locals.get_mut(idx);
+        local.origin = "This is the loop variable.";
         local.assigned = true;
         local.n_assignments += 1;
         if let Some(iterated) = &iterated {
@@ -405,6 +407,21 @@ impl Lowerer<'_, '_> {
     }
 
     fn iterated_map(&mut self, map: &node::Ident) -> Option<Iterated> {
+        let known = self.s.maps.get(&map.name);
+        if let Some((first, KeyState::Scalar)) = known.map(|known| (known.span, &known.key)) {
+            self.s.diags.push(
+                Diagnostic::error(
+                    codes::MAP_SCALAR,
+                    map.span,
+                    format!(
+                        "@{} has no explicit keys (scalar map), and cannot be used for iteration",
+                        map.name
+                    ),
+                )
+                .with_context(first, "first used here"),
+            );
+            return None;
+        }
         if !self.use_map(map.span, &map.name, true) {
             return None;
         }

@@ -184,6 +184,7 @@ impl Lowerer<'_, '_> {
             }
             let idx = self.declare(&param.var.name, param.var.span);
             let local = self.locals.get_mut(idx);
+            local.origin = "This is the function parameter.";
             local.assigned = true;
             local.n_assignments += 1;
             local.state.ty = Some(ty.clone());

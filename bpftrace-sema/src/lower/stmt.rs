@@ -193,7 +193,9 @@ impl Lowerer<'_, '_> {
             return;
         }
         let idx = self.declare(&var.name, var.span);
-        self.locals.get_mut(idx).declared = true;
+        let local = self.locals.get_mut(idx);
+        local.declared = true;
+        local.origin = "This is the initial declaration.";
         if let Some(ty) = declared_ty {
             // A string without a size takes that of what is assigned.
             if !matches!(ty, Ty::Str(0)) {
@@ -214,7 +216,8 @@ impl Lowerer<'_, '_> {
         let first = self
             .visible
             .get(&var.name)
-            .map(|idx| self.locals.get(*idx).span);
+            .map(|idx| self.locals.get(*idx))
+            .map(|local| (local.span, local.origin));
         let mut diag = Diagnostic::error(
             codes::REDECLARED,
             var.span,
@@ -223,8 +226,8 @@ impl Lowerer<'_, '_> {
                 var.name
             ),
         );
-        if let Some(first) = first {
-            diag = diag.with_context(first, "This is the initial declaration.");
+        if let Some((first, origin)) = first {
+            diag = diag.with_context(first, origin);
         }
         self.s.diags.push(diag);
     }
