@@ -9,6 +9,7 @@ use bpftrace_sema::{NoTexts, SemaOptions, TypedProgram, analyze};
 mod support;
 
 /// What became of a text that can be parsed.
+#[allow(dead_code, reason = "a target reads what it looks at")]
 pub struct Analyzed {
     pub program: Option<TypedProgram>,
     pub found: Vec<Diagnostic>,
