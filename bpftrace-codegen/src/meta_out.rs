@@ -90,7 +90,7 @@ pub(crate) fn value_layout(
         Ty::Tuple(elements) => {
             let (offsets, size) = types.tuple_layout(ty);
             let mut fields = Vec::with_capacity(elements.len());
-            for (element, offset) in elements.iter().zip(offsets) {
+            for (element, offset) in elements.iter().zip(offsets.iter().copied()) {
                 fields.push(FieldLayout {
                     name: String::new(),
                     offset: size32(offset)?,
@@ -105,7 +105,7 @@ pub(crate) fn value_layout(
         Ty::Record(elements) => {
             let (offsets, size) = types.tuple_layout(ty);
             let mut fields = Vec::with_capacity(elements.len());
-            for ((name, element), offset) in elements.iter().zip(offsets) {
+            for ((name, element), offset) in elements.iter().zip(offsets.iter().copied()) {
                 fields.push(FieldLayout {
                     name: name.clone(),
                     offset: size32(offset)?,

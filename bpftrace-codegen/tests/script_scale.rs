@@ -117,3 +117,21 @@ fn conditions_and_choices() {
 fn everything_on_one_line() {
     is_linear_with(" ", |n| format!("@a[{n}] = $v + {n};"));
 }
+
+#[test]
+fn loops_and_scopes() {
+    is_linear(|n| format!("if (pid == {n}) {{ let $x = pid; if (tid) {{ $x = 1; }} @ = $x; }}"));
+}
+
+/// What is read on the way to a value, and variables for which there are no registers, have no place of their own on the
+/// stack.
+#[test]
+fn long_ways_and_many_variables_fit_the_stack() {
+    time(1, "\n", |_| {
+        format!("@ = curtask{}->pid;", "->real_parent".repeat(60))
+    });
+    let each = |piece: fn(usize) -> String| (0..500).map(piece).collect::<String>();
+    let assigned = each(|i| format!("$v{i} = pid; if (tid == {i}) {{ $v{i} = {i}; }}\n"));
+    let used = each(|i| format!("@ = $v{i};\n"));
+    time(1, "\n", |_| format!("{assigned}{used}"));
+}

@@ -108,7 +108,7 @@ pub enum MapValue {
 }
 
 /// An aggregation: what a cell holds on each CPU, and how cells are merged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AggKind {
     /// `u64` number; merged by adding.
     Count,
@@ -186,7 +186,7 @@ impl AggKind {
 }
 
 /// How a time series merges the values of one interval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TseriesAgg {
     /// The newest value.
     Last,

@@ -1,7 +1,7 @@
 //! What is known about variables and maps while types are being found out. It only ever grows, but for
 //! pointers to variables that have grown: rounds over the script go on until nothing changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bpftrace_ast::source::Span;
 
@@ -55,13 +55,13 @@ fn with_mem(ty: Ty, mem: Mem) -> Ty {
     }
 }
 
-/// Whether there are pointers to this type in another, at any depth.
-fn points_to(ty: &Ty, pointee: &Ty) -> bool {
+/// Whether there are pointers to one of these types in a type, at any depth.
+fn points_to(ty: &Ty, pointees: &HashSet<Ty>) -> bool {
     match ty {
-        Ty::Ptr(to, _) => **to == *pointee || points_to(to, pointee),
-        Ty::Array(element, ..) => points_to(element, pointee),
-        Ty::Tuple(elements) => elements.iter().any(|ty| points_to(ty, pointee)),
-        Ty::Record(fields) => fields.iter().any(|(_, ty)| points_to(ty, pointee)),
+        Ty::Ptr(to, _) => pointees.contains(&**to) || points_to(to, pointees),
+        Ty::Array(element, ..) => points_to(element, pointees),
+        Ty::Tuple(elements) => elements.iter().any(|ty| points_to(ty, pointees)),
+        Ty::Record(fields) => fields.iter().any(|(_, ty)| points_to(ty, pointees)),
         _ => false,
     }
 }
@@ -115,9 +115,9 @@ impl TyState {
         Merged::Changed
     }
 
-    /// Forgets the type if it is that of pointers to something of this type: the next round finds it again.
-    pub(crate) fn forget_pointers_to(&mut self, pointee: &Ty) {
-        if !self.fixed && self.ty.as_ref().is_some_and(|ty| points_to(ty, pointee)) {
+    /// Forgets the type if it is that of pointers to something of one of these types: the next round finds it again.
+    pub(crate) fn forget_pointers_to(&mut self, pointees: &HashSet<Ty>) {
+        if !self.fixed && self.ty.as_ref().is_some_and(|ty| points_to(ty, pointees)) {
             *self = Self::default();
         }
     }
@@ -306,10 +306,10 @@ impl Locals {
         (merged, widened)
     }
 
-    /// Forgets the types of all variables that point to something of this type.
-    pub(crate) fn forget_pointers_to(&mut self, pointee: &Ty) {
+    /// Forgets the types of all variables that point to something of one of these types.
+    pub(crate) fn forget_pointers_to(&mut self, pointees: &HashSet<Ty>) {
         for local in &mut self.all {
-            local.state.forget_pointers_to(pointee);
+            local.state.forget_pointers_to(pointees);
         }
     }
 

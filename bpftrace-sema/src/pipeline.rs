@@ -1,6 +1,6 @@
 //! The passes of the analysis, in order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bpftrace_ast::diag::{Diagnostic, has_errors};
 use bpftrace_ast::node::{Item, Probe as AstProbe, Script};
@@ -9,8 +9,9 @@ use bpftrace_meta::{HostValue, ProgramKind, UserLayout};
 
 use crate::cached::Cached;
 use crate::cdef::{CText, read_c};
-use crate::env::{KeyState, Locals, MapState};
-use crate::lower::{Session, Tables, lower_unit, read_imported, read_signatures, refuse_recursion};
+use crate::env::{KeyState, Locals, MapState, Merged};
+use crate::join::Literals;
+use crate::lower::{Session, lower_unit, read_imported, read_signatures, refuse_recursion};
 use crate::pass::attach::needs_pid_filter;
 use crate::pass::macros::Macros;
 use crate::pass::{config, decls, imports, units};
@@ -24,8 +25,13 @@ use crate::{
     TypedProgram, codes,
 };
 
-/// Rounds of type inference. Types only get wider, so scripts that people write need three or four.
+/// Rounds of type inference in which nothing gets its first type. Types only get wider, so scripts that people write
+/// need three or four.
 const MAX_ROUNDS: u32 = 50;
+
+/// Statements that are looked at in further rounds than these. Where each of many maps gets its type from one that is
+/// assigned later, and not just by a copy, each round knows one more.
+const MAX_LOWERED: usize = 2_000_000;
 
 /// Analyses a script: names, types, checks. The program is there when there is no error among the
 /// diagnostics. Texts that the script names, and those of the library that it needs, are added to `sources`.
@@ -205,13 +211,12 @@ fn infer<'a>(
     let mut bodies = Vec::new();
     let mut layouts = Vec::new();
     let mut settled = false;
-    for _ in 0..MAX_ROUNDS {
-        session.changed = false;
+    let (mut n_rounds, mut n_idle, mut n_known) = (0, 0, 0);
+    while n_idle < MAX_ROUNDS && (n_rounds < MAX_ROUNDS || session.n_lowered < MAX_LOWERED) {
+        n_rounds += 1;
+        n_idle += 1;
+        session.start_round();
         forget_stale_pointers(session, &mut locals);
-        session.diags.clear();
-        session.lost = None;
-        session.tables = Tables::default();
-        session.n_expanded = 0;
         number_maps(session);
         wrong.clear();
         layouts.clear();
@@ -239,6 +244,11 @@ fn infer<'a>(
             })
             .collect();
         if session.changed {
+            copy_types(session);
+            let n = count_known(session, &locals);
+            if n > n_known {
+                (n_idle, n_known) = (0, n);
+            }
             continue;
         }
         settled = !assume_integers(session);
@@ -252,24 +262,70 @@ fn infer<'a>(
             bpftrace_ast::diag::Severity::Error,
             codes::UNRESOLVED_TYPE,
             None,
-            format!("types of variables and maps do not settle after {MAX_ROUNDS} rounds"),
+            format!("types of variables and maps do not settle after {n_rounds} rounds"),
         ));
     }
     (bodies, layouts)
 }
 
+/// Takes types of maps over to those that their values are assigned to, however many there are in a row: a round knows
+/// only what is known where it comes by.
+fn copy_types(session: &mut Session<'_>) {
+    let copies = std::mem::take(&mut session.copies);
+    let mut targets: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (from, to) in &copies {
+        targets.entry(from).or_default().push(to);
+    }
+    let types = &session.imported.table;
+    let mut todo: VecDeque<&str> = copies.iter().map(|(from, _)| from.as_str()).collect();
+    let mut waiting: HashSet<&str> = todo.iter().copied().collect();
+    while let Some(from) = todo.pop_front() {
+        if !waiting.remove(from) {
+            continue;
+        }
+        let Some(state) = session.maps.get(from) else {
+            continue;
+        };
+        let (value, is_guess) = (state.value.clone(), state.assumed);
+        let Some(ty) = value.ty.filter(|ty| !matches!(ty, Ty::Agg(_)) && !is_guess) else {
+            continue;
+        };
+        for &to in targets.get(from).into_iter().flatten() {
+            let Some(state) = session.maps.get_mut(to) else {
+                continue;
+            };
+            let merged = state.value.merge(&ty, &Literals::None, value.space, types);
+            if merged == Merged::Changed && waiting.insert(to) {
+                todo.push_back(to);
+            }
+        }
+    }
+}
+
+/// How many variables, keys and values have a type.
+fn count_known(session: &Session<'_>, locals: &[Locals]) -> usize {
+    let of_maps = session.maps.values().map(|state| {
+        let key = matches!(&state.key, KeyState::Keyed(key) if key.ty.is_some());
+        1 + usize::from(key) + usize::from(state.value.ty.is_some())
+    });
+    let locals = locals.iter().flat_map(|locals| locals.all());
+    of_maps.sum::<usize>() + locals.filter(|local| local.state.ty.is_some()).count()
+}
+
 /// Where a variable was widened, what was thought of its addresses is wrong. This ends, because variables only
 /// widen so often.
 fn forget_stale_pointers(session: &mut Session<'_>, locals: &mut [Locals]) {
-    for old in std::mem::take(&mut session.widened) {
-        for locals in &mut *locals {
-            locals.forget_pointers_to(&old);
-        }
-        for state in session.maps.values_mut() {
-            state.value.forget_pointers_to(&old);
-            if let KeyState::Keyed(key) = &mut state.key {
-                key.forget_pointers_to(&old);
-            }
+    let old = std::mem::take(&mut session.widened);
+    if old.is_empty() {
+        return;
+    }
+    for locals in &mut *locals {
+        locals.forget_pointers_to(&old);
+    }
+    for state in session.maps.values_mut() {
+        state.value.forget_pointers_to(&old);
+        if let KeyState::Keyed(key) = &mut state.key {
+            key.forget_pointers_to(&old);
         }
     }
 }
@@ -415,8 +471,8 @@ fn assemble(
         objects: Vec::new(),
         imported_functions,
         slots: tables.slots,
-        time_formats: tables.time_formats,
-        cgroup_filters: tables.cgroup_filters,
+        time_formats: tables.time_formats.list,
+        cgroup_filters: tables.cgroup_filters.list,
         named_params: tables.named_params,
         n_params: tables.n_params,
         typed_params: tables.fixed_params.into_iter().collect(),

@@ -1,5 +1,9 @@
 //! "Did you mean": the nearest known name to one that is not known.
 
+/// Once there have been so many mistakes nothing is suggested any more: as many of them as there are names would take
+/// time with the square.
+pub(crate) const ENOUGH: usize = 100;
+
 /// The candidate that a typing mistake most likely made `name` from, if one is near enough.
 pub(crate) fn nearest<'a>(
     name: &str,

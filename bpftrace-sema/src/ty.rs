@@ -1,5 +1,7 @@
 //! Types of expressions, variables, map keys and map values.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use bpftrace_meta::{ARGUMENT_REGISTERS, AggKind, StackMode};
@@ -89,7 +91,7 @@ pub type AggTy = AggKind;
 /// Structs, unions and arrays are represented by an address in memory of kind [`Mem`] while they
 /// are in expressions and variables; they are copied when they go into a map, a tuple, a record or
 /// an event. All other types are values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ty {
     /// No value.
     Void,
@@ -233,9 +235,28 @@ pub struct EnumDef {
 pub struct TypeTable {
     structs: Vec<StructDef>,
     enums: Vec<EnumDef>,
+    /// Layouts of long tuples and records, by the address of what they consist of, which is kept: somebody who takes
+    /// a tuple apart asks again for each element. Structs in them may still change.
+    layouts: RefCell<HashMap<usize, (Ty, Layout)>>,
 }
 
+/// Where the elements of a tuple or record are.
+#[derive(Clone, Debug)]
+struct Layout {
+    offsets: Rc<[u64]>,
+    size: u64,
+    align: u64,
+}
+
+/// Tuples of so many elements are laid out anew whenever somebody asks.
+const SHORT_TUPLE: usize = 8;
+
 impl TypeTable {
+    /// Forgets what was calculated for types that nobody has any more.
+    pub(crate) fn forget_layouts(&mut self) {
+        self.layouts.get_mut().clear();
+    }
+
     /// Adds a struct or union.
     pub fn add_struct(&mut self, def: StructDef) -> StructId {
         self.structs.push(def);
@@ -256,6 +277,7 @@ impl TypeTable {
 
     /// A struct or union, to complete it.
     pub fn struct_def_mut(&mut self, id: StructId) -> &mut StructDef {
+        self.layouts.get_mut().clear();
         &mut self.structs[id.0 as usize]
     }
 
@@ -294,7 +316,7 @@ impl TypeTable {
             Ty::Array(element, count, _) => self.size(element) * u64::from(*count),
             Ty::Str(n) => u64::from(*n),
             Ty::Buf(n) => u64::from(*n) + 4,
-            Ty::Tuple(_) | Ty::Record(_) => self.tuple_layout(ty).1,
+            Ty::Tuple(_) | Ty::Record(_) => self.layout(ty).size,
             Ty::KStack(stack) => 8 + 8 * u64::from(stack.limit),
             Ty::UStack(stack) => {
                 16 + u64::from(stack.limit)
@@ -339,8 +361,7 @@ impl TypeTable {
                     .find(|a| def.size.is_multiple_of(*a) && *a <= natural.max(1))
                     .unwrap_or(1)
             }
-            Ty::Tuple(elements) => elements.iter().map(|t| self.align(t)).max().unwrap_or(1),
-            Ty::Record(fields) => fields.iter().map(|(_, t)| self.align(t)).max().unwrap_or(1),
+            Ty::Tuple(_) | Ty::Record(_) => self.layout(ty).align,
             Ty::Void
             | Ty::Str(_)
             | Ty::Buf(_)
@@ -357,21 +378,53 @@ impl TypeTable {
     /// # Panics
     /// When the type is neither.
     #[must_use]
-    pub fn tuple_layout(&self, ty: &Ty) -> (Vec<u64>, u64) {
-        let elements: Vec<&Ty> = match ty {
-            Ty::Tuple(elements) => elements.iter().collect(),
-            Ty::Record(fields) => fields.iter().map(|(_, t)| t).collect(),
+    pub fn tuple_layout(&self, ty: &Ty) -> (Rc<[u64]>, u64) {
+        let layout = self.layout(ty);
+        (layout.offsets, layout.size)
+    }
+
+    fn layout(&self, ty: &Ty) -> Layout {
+        let (address, n) = match ty {
+            Ty::Tuple(elements) => (elements.as_ptr().addr(), elements.len()),
+            Ty::Record(fields) => (fields.as_ptr().addr(), fields.len()),
             other => panic!("not a tuple or record: {other:?}"),
         };
-        let mut offsets = Vec::with_capacity(elements.len());
-        let (mut end, mut align) = (0u64, 1);
-        for element in elements {
-            let a = self.align(element);
-            align = align.max(a);
-            let offset = end.next_multiple_of(a);
-            offsets.push(offset);
-            end = offset + self.size(element);
+        if n <= SHORT_TUPLE {
+            return self.new_layout(ty);
         }
-        (offsets, end.next_multiple_of(align))
+        if let Some((_, known)) = self.layouts.borrow().get(&address) {
+            return known.clone();
+        }
+        let layout = self.new_layout(ty);
+        let entry = (ty.clone(), layout.clone());
+        self.layouts.borrow_mut().insert(address, entry);
+        layout
+    }
+
+    fn new_layout(&self, ty: &Ty) -> Layout {
+        let (mut end, mut align) = (0u64, 1);
+        let mut place = |element: &Ty| {
+            let (size, own) = match element {
+                Ty::Tuple(_) | Ty::Record(_) => {
+                    let layout = self.layout(element);
+                    (layout.size, layout.align)
+                }
+                _ => (self.size(element), self.align(element)),
+            };
+            align = align.max(own);
+            let offset = end.next_multiple_of(own);
+            end = offset + size;
+            offset
+        };
+        let offsets = match ty {
+            Ty::Tuple(elements) => elements.iter().map(place).collect(),
+            Ty::Record(fields) => fields.iter().map(|(_, ty)| place(ty)).collect(),
+            _ => Rc::default(),
+        };
+        Layout {
+            offsets,
+            size: end.next_multiple_of(align),
+            align,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Casts.
 
+use std::collections::HashMap;
+
 use bpftrace_sema::{CastKind, Expr, Ty};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Type, Value, types};
@@ -195,8 +197,10 @@ impl FnCx<'_, '_> {
                 let (from_offsets, _) = self.m.program.types.tuple_layout(from);
                 let (to_offsets, size) = self.m.program.types.tuple_layout(to);
                 self.zero(dst, size);
+                let names = a.iter().map(|(name, _)| name.as_str());
+                let places: HashMap<&str, usize> = names.zip(0..).collect();
                 for (to_index, (name, to_ty)) in b.iter().enumerate() {
-                    let Some(from_index) = a.iter().position(|(other, _)| other == name) else {
+                    let Some(&from_index) = places.get(name.as_str()) else {
                         return self.internal(format!("no field {name} to convert"));
                     };
                     self.convert_stored(

@@ -306,13 +306,13 @@ impl FnCx<'_, '_> {
                 let (offsets, size) = self.m.program.types.tuple_layout(&expr.ty);
                 // The padding behind each element ends where the next one starts.
                 let ends = offsets.iter().skip(1).chain([&size]);
-                for ((element, &offset), &end) in elements.iter().zip(&offsets).zip(ends) {
+                for ((element, &offset), &end) in elements.iter().zip(offsets.iter()).zip(ends) {
                     let used = offset + stored_size(&self.m.program.types, &element.ty);
                     if used < end {
                         self.zero(dst.at(used), end - used);
                     }
                 }
-                for (element, offset) in elements.iter().zip(offsets) {
+                for (element, offset) in elements.iter().zip(offsets.iter().copied()) {
                     self.store_expr(element, dst.at(offset), Fill::Exact)?;
                 }
                 Ok(())

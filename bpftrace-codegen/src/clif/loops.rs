@@ -51,7 +51,7 @@ impl FnCx<'_, '_> {
             self.b.create_block(),
         );
         // The body may assign to the variable; the loop counts on its own.
-        let counter = self.b.declare_var(self.ty(first));
+        let counter = self.temp_var(self.ty(first));
         self.b.def_var(counter, first);
         self.jump(head, &[]);
         self.b.switch_to_block(head);

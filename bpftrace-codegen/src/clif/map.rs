@@ -1,5 +1,7 @@
 //! Maps of the script.
 
+use std::collections::HashSet;
+
 use bpftrace_meta::{Feature, MapId, MapMeta, MapRole, MapSize, MapValue};
 use bpftrace_sema::{Expr, ExprKind, LocalIdx, MapDef, MapIdx, MapKind, Ty, TypedProgram};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -41,11 +43,11 @@ fn n_buckets(agg: &bpftrace_meta::AggKind) -> u32 {
     }
 }
 
-/// A map of the script as the object and the manifest describe it.
+/// A map of the script as the object and the manifest describe it; `symbols` has the names of those before it.
 pub(super) fn define(
     program: &TypedProgram,
     map: &MapDef,
-    others: &[object::MapDef],
+    symbols: &mut HashSet<String>,
 ) -> R<(object::MapDef, MapMeta)> {
     let types = &program.types;
     let unsupported = |what: String| CodegenError::Unsupported {
@@ -84,7 +86,7 @@ pub(super) fn define(
     if map.name == "@" {
         symbol = "AT_".to_owned();
     }
-    while others.iter().any(|other| other.name == symbol) {
+    while !symbols.insert(symbol.clone()) {
         symbol.push('_');
     }
     let def = object::MapDef::new(

@@ -1,6 +1,6 @@
 //! The tables of the object that functions under construction add to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bpftrace_ast::source::{SourceMap, Span};
 use bpftrace_meta::{
@@ -194,6 +194,7 @@ pub(crate) struct Module<'p> {
     /// Where in `.bss` lost events are.
     lost: Option<u32>,
     slots: Vec<HostSlot>,
+    slot_rows: HashMap<HostValue, u32>,
     constants: BTreeMap<Vec<u8>, u32>,
     zeros: u32,
     pub(super) core: CoreTypes<'p>,
@@ -207,6 +208,7 @@ pub(crate) struct Module<'p> {
     /// How often the search for a bucket of `hist` was built in place.
     pub(super) n_hist_buckets: u32,
     externs: Vec<ExternDef>,
+    extern_rows: HashMap<String, u32>,
     spans: Vec<Span>,
     requirements: Vec<Requirement>,
     pub(super) lines: SourceLines<'p>,
@@ -239,6 +241,7 @@ impl<'p> Module<'p> {
             bss: DataSection::new(DataKind::Bss, ""),
             lost: None,
             slots: Vec::new(),
+            slot_rows: HashMap::new(),
             constants: BTreeMap::new(),
             zeros: 0,
             core: CoreTypes::new(&program.types),
@@ -251,6 +254,7 @@ impl<'p> Module<'p> {
             shared: BTreeMap::new(),
             n_hist_buckets: 0,
             externs: Vec::new(),
+            extern_rows: HashMap::new(),
             spans: Vec::new(),
             requirements: Vec::new(),
             lines: SourceLines::new(sources),
@@ -262,8 +266,9 @@ impl<'p> Module<'p> {
             let place = slot.span.map(|span| module.lines.range(span));
             module.add_slot(slot.value.clone(), &slot.ty, place.unwrap_or_default())?;
         }
+        let mut symbols = HashSet::new();
         for map in &program.maps {
-            let (def, meta) = super::map::define(program, map, &module.maps)?;
+            let (def, meta) = super::map::define(program, map, &mut symbols)?;
             module.maps.push(def);
             module.map_metas.push(meta);
         }
@@ -490,6 +495,7 @@ impl<'p> Module<'p> {
             }
             _ => (SlotType::U64, None),
         };
+        self.slot_rows.entry(value.clone()).or_insert(row as u32);
         self.slots.push(HostSlot {
             value,
             ty,
@@ -512,8 +518,8 @@ impl<'p> Module<'p> {
 
     /// Row of the slot of a host value that code generation asks for itself.
     pub(super) fn host_value(&mut self, value: &HostValue) -> R<u32> {
-        if let Some(row) = self.slots.iter().position(|slot| slot.value == *value) {
-            return Ok(row as u32);
+        if let Some(&row) = self.slot_rows.get(value) {
+            return Ok(row);
         }
         let ty = match value {
             HostValue::Feature(_) | HostValue::KernelFunction { .. } | HostValue::WarningsOn => {
@@ -601,13 +607,14 @@ impl<'p> Module<'p> {
     }
 
     fn extern_row(&mut self, name: &str, new: impl FnOnce(&mut CoreTypes<'_>) -> ExternDef) -> u32 {
-        let row = self.externs.iter().position(|known| known.name == name);
-        let row = row.unwrap_or_else(|| {
-            let new = new(&mut self.core);
-            self.externs.push(new);
-            self.externs.len() - 1
-        });
-        u32::try_from(row).unwrap_or(u32::MAX)
+        if let Some(&row) = self.extern_rows.get(name) {
+            return row;
+        }
+        let row = u32::try_from(self.externs.len()).unwrap_or(u32::MAX);
+        let new = new(&mut self.core);
+        self.externs.push(new);
+        self.extern_rows.insert(name.to_owned(), row);
+        row
     }
 
     /// `struct task_struct *bpf_task_from_pid(s32 pid)`; `task` is the type of its result.

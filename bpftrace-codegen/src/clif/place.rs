@@ -7,6 +7,7 @@ use cranelift_frontend::Variable;
 use super::R;
 use super::func::{FnCx, Role};
 use super::memory::{Access, Addr, Fill};
+use super::stack::StackArena;
 use crate::meta_out::stored_size;
 
 /// Bytes of a string below which all of them are always defined.
@@ -35,21 +36,21 @@ pub(super) enum EntryValue {
     Number(Value),
 }
 
-/// Most variables of a script that are in registers at a time. There are ten registers, and stack for some sixty
-/// values.
-const MAX_VARIABLES: usize = 64;
+/// Variables of a script that may be in registers at a time, however little stack there is. There are ten registers;
+/// what they have no room for takes stack.
+const MIN_VARIABLES: u32 = 8;
 
 /// The variables of a function. For each of them the way from variables to values takes memory in proportion to the
 /// number of blocks, so what is out of scope makes room for others.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
     free: Vec<(Variable, Type)>,
-    n_taken: usize,
+    n_taken: u32,
 }
 
 impl Variables {
-    fn has_room(&self) -> bool {
-        self.n_taken < MAX_VARIABLES
+    fn has_room(&self, stack_budget: u32) -> bool {
+        self.n_taken < MIN_VARIABLES + stack_budget / 4
     }
 
     /// Takes one that is free; `None`: there has to be a new one.
@@ -127,8 +128,16 @@ impl<'p> FnCx<'_, 'p> {
 
     /// Memory for a value, on the stack if it is small and there is room.
     fn alloc(&mut self, size: u32) -> (Addr, Alloc) {
+        self.alloc_from(size, StackArena::reuse_booked)
+    }
+
+    fn alloc_from(
+        &mut self,
+        size: u32,
+        reuse: fn(&mut StackArena, u32) -> Option<StackSlot>,
+    ) -> (Addr, Alloc) {
         if size <= self.m.program.options.on_stack_limit
-            && let Some(slot) = self.alloc_slot(size)
+            && let Some(slot) = reuse(&mut self.arena, size).or_else(|| self.book_slot(size))
         {
             return (Addr::slot(slot), Alloc::Slot(slot, size));
         }
@@ -136,14 +145,13 @@ impl<'p> FnCx<'_, 'p> {
         (Addr::scratch(offset), Alloc::Scratch(offset, size))
     }
 
-    fn alloc_slot(&mut self, size: u32) -> Option<StackSlot> {
-        if let Some(slot) = self.arena.reuse(size) {
-            return Some(slot);
-        }
+    fn book_slot(&mut self, size: u32) -> Option<StackSlot> {
         if !self.arena.book(size, self.m.stack_budget) {
             return None;
         }
-        Some(self.new_slot(size))
+        let slot = self.new_slot(size);
+        self.arena.note_booked(slot);
+        Some(slot)
     }
 
     fn release(&mut self, alloc: Alloc) {
@@ -171,7 +179,7 @@ impl<'p> FnCx<'_, 'p> {
 
     /// Memory until the end of the statement.
     pub(super) fn temp(&mut self, size: u32) -> Addr {
-        let (addr, alloc) = self.alloc(size);
+        let (addr, alloc) = self.alloc_from(size, StackArena::reuse);
         self.temps.push(alloc);
         addr
     }
@@ -221,7 +229,11 @@ impl<'p> FnCx<'_, 'p> {
         let ty = self.local_ty(local)?;
         let usage = self.p.usage[index];
         let place = match scalar_type(ty) {
-            Some(clif) if !usage.captured && !usage.address_taken && self.variables.has_room() => {
+            Some(clif)
+                if !usage.captured
+                    && !usage.address_taken
+                    && self.variables.has_room(self.m.stack_budget) =>
+            {
                 Place::Register(self.variable(clif), clif)
             }
             Some(_) if usage.captured => {

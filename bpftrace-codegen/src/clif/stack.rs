@@ -1,5 +1,7 @@
 //! Who uses which bytes of the stack and of the scratch map, and for how long.
 
+use std::collections::HashSet;
+
 use cranelift_codegen::ir::StackSlot;
 
 /// Stack slots of one function that are free again.
@@ -7,6 +9,7 @@ use cranelift_codegen::ir::StackSlot;
 pub(super) struct StackArena {
     free: Vec<(StackSlot, u32)>,
     used: u32,
+    booked: HashSet<StackSlot>,
 }
 
 impl StackArena {
@@ -14,6 +17,17 @@ impl StackArena {
     pub(super) fn reuse(&mut self, size: u32) -> Option<StackSlot> {
         let size = size.next_multiple_of(8);
         let index = self.free.iter().position(|&(_, free)| free == size)?;
+        Some(self.free.swap_remove(index).0)
+    }
+
+    /// As [`Self::reuse`], of those that were booked: who keeps another one for long has a new one made for each
+    /// statement that needs one for itself.
+    pub(super) fn reuse_booked(&mut self, size: u32) -> Option<StackSlot> {
+        let size = size.next_multiple_of(8);
+        let index = self
+            .free
+            .iter()
+            .position(|(slot, free)| *free == size && self.booked.contains(slot))?;
         Some(self.free.swap_remove(index).0)
     }
 
@@ -25,6 +39,10 @@ impl StackArena {
         }
         self.used = used;
         true
+    }
+
+    pub(super) fn note_booked(&mut self, slot: StackSlot) {
+        self.booked.insert(slot);
     }
 
     pub(super) fn release(&mut self, slot: StackSlot, size: u32) {

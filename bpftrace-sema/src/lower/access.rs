@@ -11,9 +11,6 @@ use super::{Lowerer, Val};
 use crate::join::{Literals, Range, element_range};
 use crate::{Expr, ExprKind, IntTy, Mem, Origin, StructId, Ty, codes};
 
-/// Anonymous structs in anonymous structs go no deeper.
-const MAX_ANONYMOUS: usize = 16;
-
 impl Lowerer<'_, '_> {
     pub(super) fn field(&mut self, span: Span, mut base: Val, field: &node::Ident) -> Val {
         if !base.known {
@@ -32,8 +29,8 @@ impl Lowerer<'_, '_> {
                 _ => return self.no_fields(span, &base, field),
             },
             Ty::Record(fields) => {
-                let found = fields.iter().position(|(name, _)| *name == field.name);
-                let Some(at) = found else {
+                let fields = fields.clone();
+                let Some(at) = self.find_field(&fields, &field.name) else {
                     let near = self.nearest(&field.name, fields.iter().map(|(n, _)| n.as_str()));
                     let mut diag = Diagnostic::error(
                         codes::UNKNOWN_FIELD,
@@ -156,48 +153,6 @@ impl Lowerer<'_, '_> {
             (Mem::Bpf, _) => Mem::Kernel,
             (Mem::Kernel | Mem::User | Mem::Unknown, _) => mem,
         }
-    }
-
-    /// Indices of members, from a struct through anonymous ones to the member of a name.
-    pub(super) fn find_member(&mut self, id: StructId, name: &str) -> Option<Vec<u32>> {
-        if name.is_empty() {
-            return None;
-        }
-        let mut level: Vec<(StructId, Vec<u32>)> = vec![(id, Vec::new())];
-        for _ in 0..MAX_ANONYMOUS {
-            let mut next = Vec::new();
-            for (id, path) in level {
-                self.complete(id);
-                for (i, member) in self
-                    .s
-                    .imported
-                    .table
-                    .struct_def(id)
-                    .members
-                    .iter()
-                    .enumerate()
-                {
-                    let idx = u32::try_from(i).unwrap_or(u32::MAX);
-                    if member.name == name {
-                        let mut path = path;
-                        path.push(idx);
-                        return Some(path);
-                    }
-                    if member.name.is_empty()
-                        && let Ty::Struct(inner, _) = member.ty
-                    {
-                        let mut path = path.clone();
-                        path.push(idx);
-                        next.push((inner, path));
-                    }
-                }
-            }
-            if next.is_empty() {
-                return None;
-            }
-            level = next;
-        }
-        None
     }
 
     pub(super) fn no_such_field(&mut self, id: StructId, field: &node::Ident) {

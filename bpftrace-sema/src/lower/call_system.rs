@@ -167,7 +167,7 @@ impl Lowerer<'_, '_> {
         let Some(format) = format else {
             return Val::unknown(span);
         };
-        let number = super::intern(&mut self.s.tables.time_formats, &format);
+        let number = self.s.tables.time_formats.number(&format);
         let time = self.int_of(time, IntTy::U64);
         call_val(
             span,
@@ -243,7 +243,7 @@ impl Lowerer<'_, '_> {
             },
             None => String::new(),
         };
-        let number = super::intern(&mut self.s.tables.cgroup_filters, &filter);
+        let number = self.s.tables.cgroup_filters.number(&filter);
         let id = Box::new(self.int_of(id, IntTy::U64));
         call_val(span, Ty::CgroupPath, Call::CgroupPath(number, id))
     }

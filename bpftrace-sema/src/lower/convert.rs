@@ -1,5 +1,6 @@
 //! Conversions: every one is a cast in the typed tree.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use bpftrace_ast::source::Span;
@@ -207,10 +208,9 @@ impl Lowerer<'_, '_> {
                     let elements: Rc<[Ty]> = fields.iter().map(|(_, ty)| ty.clone()).collect();
                     return self.coerce_elements(val.expr, &from, &elements, to, span);
                 }
+                let names: HashSet<&str> = from.iter().map(|(name, _)| name.as_str()).collect();
                 let compatible = from.len() == fields.len()
-                    && fields
-                        .iter()
-                        .all(|(name, _)| from.iter().any(|(other, _)| other == name));
+                    && fields.iter().all(|(name, _)| names.contains(name.as_str()));
                 compatible.then(|| self.cast_to(val.expr, to.clone(), CastKind::Elements))
             }
             _ => None,

@@ -1,5 +1,7 @@
 //! Functions of the script: their bodies, and calls of them.
 
+use std::collections::hash_map::Entry;
+
 use bpftrace_ast::diag::Diagnostic;
 use bpftrace_ast::node::{self, Subprog, TypeSpecKind};
 use bpftrace_ast::source::Span;
@@ -34,6 +36,7 @@ pub(crate) fn read_signatures<'a>(
     units: &[Unit<'a>],
     diags: &mut Vec<Diagnostic>,
 ) {
+    let mut again = Vec::new();
     for unit in units {
         let Code::Function(function) = unit.code else {
             continue;
@@ -41,24 +44,27 @@ pub(crate) fn read_signatures<'a>(
         let mut locals = Locals::default();
         let mut lowerer = Lowerer::new(session, unit, &mut locals);
         let signature = lowerer.signature(function);
-        session.functions.push(signature);
         diags.append(&mut session.diags);
-    }
-    for (i, signature) in session.functions.iter().enumerate() {
-        let first = session.functions[..i]
-            .iter()
-            .find(|other| other.name == signature.name);
-        if let Some(first) = first {
-            diags.push(
-                Diagnostic::error(
-                    codes::REDECLARED,
-                    signature.span,
-                    format!("Redefinition of function: {}", signature.name),
-                )
-                .with_context(first.span, "This is the original definition."),
-            );
+        let number = session.functions.len();
+        match session.function_numbers.entry(signature.name.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(number);
+            }
+            Entry::Occupied(entry) => {
+                let first = session.functions[*entry.get()].span;
+                again.push(
+                    Diagnostic::error(
+                        codes::REDECLARED,
+                        signature.span,
+                        format!("Redefinition of function: {}", signature.name),
+                    )
+                    .with_context(first, "This is the original definition."),
+                );
+            }
         }
+        session.functions.push(signature);
     }
+    diags.append(&mut again);
 }
 
 /// Points at functions that call themselves, directly or through others: BPF has no stack for that.
@@ -164,15 +170,10 @@ impl Lowerer<'_, '_> {
     /// The body of a function; its parameters are the first variables.
     pub(super) fn function_body(&mut self, function: &Subprog) -> Vec<Stmt> {
         let name = &function.name.name;
-        let signature = self
-            .s
-            .functions
-            .iter()
-            .find(|known| known.name == *name)
-            .cloned();
-        let Some(signature) = signature else {
+        let Some(&at) = self.s.function_numbers.get(name) else {
             return Vec::new();
         };
+        let signature = self.s.functions[at].clone();
         for (param, (_, ty)) in function.params.iter().zip(&signature.params) {
             if self.visible.contains_key(&param.var.name) {
                 self.error(
@@ -214,12 +215,8 @@ impl Lowerer<'_, '_> {
             return;
         };
         let name = &function.name.name;
-        let ret = self
-            .s
-            .functions
-            .iter()
-            .find(|known| known.name == *name)
-            .map_or(Ty::Void, |signature| signature.ret.clone());
+        let number = self.s.function_numbers.get(name);
+        let ret = number.map_or(Ty::Void, |&at| self.s.functions[at].ret.clone());
         let val = match value {
             Some(tree) => self.expr(tree),
             None => Val::void(span),
@@ -258,11 +255,7 @@ impl Lowerer<'_, '_> {
     /// A call of a function of the script; `None` when there is none of that name.
     pub(super) fn function_call(&mut self, span: Span, call: &node::Call) -> Option<Val> {
         let name = &call.name.name;
-        let at = self
-            .s
-            .functions
-            .iter()
-            .position(|known| known.name == *name)?;
+        let at = *self.s.function_numbers.get(name)?;
         let signature = self.s.functions[at].clone();
         let Some(args) = self.passed_args(span, call, &signature.params, Self::coerce) else {
             return Some(Val::unknown(span));

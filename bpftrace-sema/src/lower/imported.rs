@@ -31,7 +31,8 @@ pub(crate) fn read_imported(
             continue;
         }
         for name in &object.file.functions {
-            if let Some(own) = session.functions.iter().find(|own| own.name == *name) {
+            if let Some(&own) = session.function_numbers.get(name) {
+                let own = &session.functions[own];
                 diags.push(
                     Diagnostic::error(
                         codes::REDECLARED,

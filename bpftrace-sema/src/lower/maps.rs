@@ -245,6 +245,23 @@ impl Lowerer<'_, '_> {
         }
     }
 
+    /// Notes where values of a map are assigned to another as they are.
+    pub(super) fn note_copy(&mut self, value: &node::Expr, target: &node::Place) {
+        let from = match &value.kind {
+            node::ExprKind::Map(name) => name,
+            node::ExprKind::MapAccess(access) => &access.map.name,
+            _ => return,
+        };
+        let to = match target {
+            node::Place::Map(map) => &map.name,
+            node::Place::MapAccess(access) => &access.map.name,
+            node::Place::Variable(_) => return,
+        };
+        if self.operand_of.is_none() && self.unevaluated == 0 {
+            self.s.copies.push((from.clone(), to.clone()));
+        }
+    }
+
     fn map_mismatch(&mut self, name: &str, from: &Ty, span: Span) {
         let to = self
             .s

@@ -23,6 +23,7 @@ mod functions;
 mod imported;
 mod macros;
 mod maps;
+mod names;
 mod ops;
 mod params;
 mod stmt;
@@ -33,13 +34,14 @@ pub(crate) use imported::read_imported;
 pub(crate) use maps::merged_int;
 pub(crate) use types::named_type;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bpftrace_ast::diag::{Code, Diagnostic};
 use bpftrace_ast::node;
 use bpftrace_ast::source::{ExpansionId, Span};
 use bpftrace_meta::{HostValue, NamedParam};
 
+use self::names::NamesOf;
 use crate::cdef::{Asker, CDefs};
 use crate::env::{Locals, Maps};
 use crate::import::Imported;
@@ -69,8 +71,12 @@ pub(crate) struct Session<'a> {
     pub(crate) map_names: Vec<String>,
     /// Whether this round has learned anything.
     pub(crate) changed: bool,
+    /// Statements that were lowered in all rounds so far.
+    pub(crate) n_lowered: usize,
+    /// Maps whose values this round has seen assigned to maps as they are: from and to.
+    pub(crate) copies: Vec<(String, String)>,
     /// Types that variables whose addresses are taken had before this round.
-    pub(crate) widened: Vec<Ty>,
+    pub(crate) widened: HashSet<Ty>,
     /// Findings of this round.
     pub(crate) diags: Vec<Diagnostic>,
     /// The first statement that was left out.
@@ -83,6 +89,10 @@ pub(crate) struct Session<'a> {
     number_enums: HashMap<&'static str, EnumTyId>,
     /// Functions of the script.
     pub(crate) functions: Vec<Signature>,
+    /// Their numbers; of several of one name that of the first.
+    pub(crate) function_numbers: HashMap<String, usize>,
+    /// Where the members of large structs and the fields of large records are.
+    names: NamesOf,
     /// Functions of the BPF objects that it imports, and those that cannot be called with the reason.
     pub(crate) imported_functions: Vec<ImportedFunction>,
     pub(crate) unfit_functions: HashMap<String, String>,
@@ -105,8 +115,8 @@ pub(crate) struct Session<'a> {
 pub(crate) struct Tables {
     pub(crate) slots: Vec<SlotDef>,
     slot_numbers: HashMap<HostValue, SlotIdx>,
-    pub(crate) time_formats: Vec<String>,
-    pub(crate) cgroup_filters: Vec<String>,
+    pub(crate) time_formats: Interned,
+    pub(crate) cgroup_filters: Interned,
     pub(crate) named_params: Vec<NamedParam>,
     named_param_numbers: HashMap<String, usize>,
     pub(crate) n_params: u32,
@@ -138,16 +148,23 @@ impl Tables {
     }
 }
 
-/// The number of a text in a list where each occurs once.
-fn intern(list: &mut Vec<String>, text: &str) -> u32 {
-    let at = list
-        .iter()
-        .position(|known| known == text)
-        .unwrap_or_else(|| {
-            list.push(text.to_owned());
-            list.len() - 1
-        });
-    u32::try_from(at).unwrap_or(u32::MAX)
+/// Texts that have numbers, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Interned {
+    pub(crate) list: Vec<String>,
+    numbers: HashMap<String, u32>,
+}
+
+impl Interned {
+    fn number(&mut self, text: &str) -> u32 {
+        if let Some(&known) = self.numbers.get(text) {
+            return known;
+        }
+        let number = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        self.list.push(text.to_owned());
+        self.numbers.insert(text.to_owned(), number);
+        number
+    }
 }
 
 impl<'a> Session<'a> {
@@ -167,7 +184,9 @@ impl<'a> Session<'a> {
             map_numbers: HashMap::new(),
             map_names: Vec::new(),
             changed: false,
-            widened: Vec::new(),
+            n_lowered: 0,
+            copies: Vec::new(),
+            widened: HashSet::new(),
             diags: Vec::new(),
             lost: None,
             tables: Tables::default(),
@@ -176,6 +195,8 @@ impl<'a> Session<'a> {
             c: CDefs::default(),
             number_enums: HashMap::new(),
             functions: Vec::new(),
+            function_numbers: HashMap::new(),
+            names: NamesOf::default(),
             imported_functions: Vec::new(),
             unfit_functions: HashMap::new(),
             c_exprs: HashMap::new(),
@@ -531,15 +552,13 @@ impl Lowerer<'_, '_> {
         }
     }
 
-    /// The known name that a mistaken one is nearest to. Not once there have been many mistakes: as many of them as
-    /// there are names would take time with the square.
+    /// The known name that a mistaken one is nearest to, unless there have been many mistakes.
     fn nearest<'c>(
         &self,
         name: &str,
         candidates: impl IntoIterator<Item = &'c str>,
     ) -> Option<&'c str> {
-        const ENOUGH: usize = 100;
-        if self.s.diags.len() >= ENOUGH {
+        if self.s.diags.len() >= suggest::ENOUGH {
             return None;
         }
         suggest::nearest(name, candidates)
@@ -607,17 +626,16 @@ impl Lowerer<'_, '_> {
         for (span, message) in found {
             self.warn(codes::UNUSED, span, message);
         }
-        // What is assigned something wrong has been reported.
-        let fine = !bpftrace_ast::diag::has_errors(&self.s.diags);
-        let unknown: Vec<Span> = self
-            .locals
-            .all()
-            .iter()
-            .filter(|local| local.state.ty.is_none() && local.used)
-            .filter(|local| local.n_assignments == 0 || fine)
-            .map(|local| local.span)
+        let unknown = self.locals.all().iter();
+        let unknown = unknown.filter(|local| local.state.ty.is_none() && local.used);
+        let mut unknown: Vec<(Span, bool)> = unknown
+            .map(|local| (local.span, local.n_assignments > 0))
             .collect();
-        for span in unknown {
+        // What is assigned something wrong has been reported.
+        if !unknown.is_empty() && bpftrace_ast::diag::has_errors(&self.s.diags) {
+            unknown.retain(|(_, is_assigned)| !is_assigned);
+        }
+        for (span, _) in unknown {
             self.error_hint(
                 codes::UNRESOLVED_TYPE,
                 span,

@@ -108,6 +108,7 @@ impl Lowerer<'_, '_> {
     }
 
     fn stmt(&mut self, one: &node::Stmt, out: &mut Vec<Stmt>) {
+        self.s.n_lowered += 1;
         let span = one.span;
         match &one.kind {
             // Without a semicolon it is what a block ends in.
@@ -255,6 +256,7 @@ impl Lowerer<'_, '_> {
             out.push(stmt(block.span, StmtKind::Block(stmts)));
             return;
         }
+        self.note_copy(value, target);
         let val = self.expr(value);
         self.assign_val(span, target, val, out);
     }

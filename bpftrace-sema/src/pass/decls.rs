@@ -109,7 +109,9 @@ pub(crate) fn check_maps(maps: &Maps, diags: &mut Vec<Diagnostic>) {
                 .iter()
                 .filter(|(_, other)| other.written)
                 .map(|(n, _)| n.as_str());
-            if let Some(near) = suggest::nearest(name, others) {
+            if diags.len() < suggest::ENOUGH
+                && let Some(near) = suggest::nearest(name, others)
+            {
                 diag = diag.with_hint(format!("Did you mean: @{near}?"));
             }
             diags.push(diag);

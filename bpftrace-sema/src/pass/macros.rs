@@ -1,5 +1,6 @@
 //! Macros: which definition a call means, and which definitions make no sense.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use bpftrace_ast::diag::Diagnostic;
@@ -19,6 +20,8 @@ const RESERVED: &[&str] = &["args", "ctx", "kstack", "nsecs", "pid", "tid", "ust
 pub(crate) struct Macros<'a> {
     /// Those of the script.
     by_name: ByName<'a>,
+    /// The first of each name that takes parameters of these kinds.
+    firsts: HashMap<(&'a str, Vec<MacroParamKind>), &'a Macro>,
     /// Those of the library, as far as the script can come to them.
     library: ByName<'a>,
     /// Definitions of the script that expand to themselves, which has been reported.
@@ -83,11 +86,10 @@ impl<'a> Macros<'a> {
                 ));
             }
         }
-        for (idx, param) in definition.params.iter().enumerate() {
-            let same = |first: &&bpftrace_ast::node::MacroParam| {
-                first.kind == param.kind && first.name.name == param.name.name
-            };
-            if let Some(first) = definition.params[..idx].iter().find(same) {
+        let mut firsts = HashMap::new();
+        for param in &definition.params {
+            let first = firsts.entry((param.kind, &param.name.name));
+            if let Entry::Occupied(first) = &first {
                 diags.push(
                     Diagnostic::error(
                         codes::REDECLARED,
@@ -107,26 +109,29 @@ impl<'a> Macros<'a> {
                             param.name.name
                         ),
                     )
-                    .with_context(first.name.span, "This is the first one."),
+                    .with_context(*first.get(), "This is the first one."),
                 );
+            }
+            first.or_insert(param.name.span);
+        }
+        let kinds = definition.params.iter().map(|param| param.kind).collect();
+        match self.firsts.entry((&definition.name.name, kinds)) {
+            Entry::Occupied(first) => {
+                diags.push(
+                    Diagnostic::error(
+                        codes::REDECLARED,
+                        definition.head_span(),
+                        format!("Redefinition of macro: {}", definition.name.name),
+                    )
+                    .with_context(first.get().head_span(), "This is the original definition."),
+                );
+                return;
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(definition);
             }
         }
         let others = self.by_name.entry(&definition.name.name).or_default();
-        let kinds = |m: &Macro| m.params.iter().map(|param| param.kind).collect::<Vec<_>>();
-        if let Some(first) = others
-            .iter()
-            .find(|other| kinds(other) == kinds(definition))
-        {
-            diags.push(
-                Diagnostic::error(
-                    codes::REDECLARED,
-                    definition.head_span(),
-                    format!("Redefinition of macro: {}", definition.name.name),
-                )
-                .with_context(first.head_span(), "This is the original definition."),
-            );
-            return;
-        }
         others.push(definition);
     }
 

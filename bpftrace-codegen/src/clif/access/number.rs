@@ -51,6 +51,8 @@ impl FnCx<'_, '_> {
             // The register is that of the helper's argument, so that asking costs nothing.
             false => self.shared_symbol(Symbol::Patch(patch)),
         };
+        // Free again once the number is in a register: an address may be read that another is read from.
+        let mark = self.temps.len();
         let word = self.temp_word();
         let (same, other, after) = (
             self.b.create_block(),
@@ -114,6 +116,7 @@ impl FnCx<'_, '_> {
         let value = self.resize_int(value, ty, false);
         self.jump(after, &[value]);
         self.enter(after);
+        self.release_temps(mark);
         Ok(result)
     }
 
@@ -141,9 +144,12 @@ impl FnCx<'_, '_> {
                 )
             }
             Mem::Kernel | Mem::User | Mem::Unknown => {
+                let mark = self.temps.len();
                 let word = self.temp_word();
                 self.read_bytes(mem, word, u64::from(ty.bytes()), address)?;
-                Ok(self.load(ty, word, Access::Own))
+                let value = self.load(ty, word, Access::Own);
+                self.release_temps(mark);
+                Ok(value)
             }
         }
     }
@@ -221,11 +227,13 @@ impl FnCx<'_, '_> {
         .map(|kind| self.path_patch(&whole, kind)) else {
             return self.internal("a bit-field without a relocation");
         };
+        let mark = self.temps.len();
         let word = self.temp_word();
         self.store_imm(types::I64, 0, word);
         let size = self.symbol(Symbol::Patch(size), 0);
         self.read_bytes_dynamic(path.mem, word, size, address)?;
         let value = self.load(types::I64, word, Access::Own);
+        self.release_temps(mark);
         let left = self.symbol(Symbol::Patch(left), 0);
         let right = self.symbol(Symbol::Patch(right), 0);
         let value = self.b.ins().ishl(value, left);
