@@ -188,8 +188,10 @@ impl Parser<'_> {
             "void" => return Some(CType::void()),
             // A number in structs of scripts and of programs, a truth value in those of the kernel.
             "_Bool" | "bool" => return Some(self.sized(Ty::Int(IntTy::U8))),
-            "float" => return Some(CType::opaque(4)),
-            "double" => return Some(CType::opaque(8)),
+            "_Float16" => return Some(CType::opaque(2)),
+            "float" | "_Float32" => return Some(CType::opaque(4)),
+            "double" | "_Float64" => return Some(CType::opaque(8)),
+            "__float128" | "_Float128" => return Some(CType::opaque(16)),
             "__builtin_va_list" => return Some(CType::opaque(8)),
             "__u8" | "__u16" | "__u32" | "__u64" | "__s8" | "__s16" | "__s32" | "__s64" => {
                 return named_type(&name[2..]).map(|ty| self.sized(ty));
