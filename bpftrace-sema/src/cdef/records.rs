@@ -324,7 +324,7 @@ impl Parser<'_> {
                     let def = self.imported.table.struct_def(*id);
                     let keyword = if def.is_union { "union" } else { "struct" };
                     format!(
-                        "C type error: '{name}' has the incomplete type '{keyword} {}'",
+                        "C type error: field has incomplete type '{keyword} {}'",
                         def.name
                     )
                 }

@@ -293,21 +293,12 @@ impl Lowerer<'_, '_> {
                 let zero = super::expr::constant(Ty::Int(IntTy::U64), span, 0);
                 return self.element_at(span, val, zero, &element, mem);
             }
-            Ty::Struct(..) => {
-                let spelled = self.spell_val(&val);
-                self.error(
-                    codes::OPERATOR,
-                    span,
-                    format!("The * operator can not be used on expressions of type '{spelled}'"),
-                );
-                return Val::unknown(span);
-            }
             _ => {
                 let spelled = self.spell_val(&val);
                 self.error(
                     codes::OPERATOR,
                     span,
-                    format!("Can not dereference type '{spelled}' (not a pointer)"),
+                    format!("The * operator can not be used on expressions of type '{spelled}'"),
                 );
                 return Val::unknown(span);
             }

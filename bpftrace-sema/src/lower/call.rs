@@ -42,7 +42,9 @@ impl Lowerer<'_, '_> {
                 None => self.unknown_function(span, call),
             };
         };
-        if let Some(message) = count_error(entry, call.args.len()) {
+        if !super::call_map::is_aggregation(entry.name)
+            && let Some(message) = count_error(entry, call.args.len())
+        {
             self.error(codes::ARGUMENT_COUNT, span, message);
             return Val::unknown(span);
         }

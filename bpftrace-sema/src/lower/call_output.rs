@@ -99,7 +99,10 @@ impl Lowerer<'_, '_> {
             return Val::unknown(span);
         }
         if val.is_void() || matches!(val.ty(), Ty::Ptr(_, Mem::Ctx)) {
-            let spelled = self.spell_val(&val);
+            let spelled = match val.is_void() {
+                true => "none".to_owned(),
+                false => self.spell_val(&val),
+            };
             self.error(
                 codes::ARGUMENT_KIND,
                 tree.span,

@@ -329,7 +329,13 @@ impl Lowerer<'_, '_> {
             } else {
                 call.to_owned()
             };
-            let args = if call == "count" { "" } else { "arg2" };
+            let args = match call.as_str() {
+                "count" => "",
+                "stats" => "arg2",
+                "lhist" => "rand % 10, 0, 10, 1",
+                "tseries" => "rand % 10, 10s, 1",
+                _ => "retval",
+            };
             let mut diag = Diagnostic::error(
                 codes::MAP_VALUE,
                 val.span(),
@@ -352,7 +358,7 @@ impl Lowerer<'_, '_> {
             return;
         }
         if val.is_void() {
-            self.map_mismatch_void(name, val.span());
+            self.map_mismatch_void(val.span());
             return;
         }
         if matches!(val.ty(), Ty::Ptr(_, Mem::Ctx)) && matches!(val.expr.kind, ExprKind::Builtin(_))
@@ -390,11 +396,11 @@ impl Lowerer<'_, '_> {
         out.push(stmt(span, StmtKind::AssignMap { map, key, value }));
     }
 
-    fn map_mismatch_void(&mut self, name: &str, span: Span) {
+    fn map_mismatch_void(&mut self, span: Span) {
         self.error(
             codes::MAP_VALUE,
             span,
-            format!("Value 'void' cannot be assigned to a map: @{name}"),
+            "Value 'void' cannot be assigned to a map.",
         );
     }
 

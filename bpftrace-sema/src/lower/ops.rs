@@ -486,8 +486,10 @@ impl Lowerer<'_, '_> {
                 done(left.expr, right.expr)
             }
             (a, b) if equality && a == b && is_bytes_comparable(&a) => done(left.expr, right.expr),
-            (Ty::Array(..), Ty::Array(..)) => {
-                let message = if equality {
+            (Ty::Array(_, n, _), Ty::Array(_, m, _)) => {
+                let message = if equality && n != m {
+                    "Only arrays of same size support comparison operators.".to_owned()
+                } else if equality {
                     "Only arrays of same sized integer support comparison operators.".to_owned()
                 } else {
                     format!("The {} operator cannot be used on arrays.", op.as_str())
