@@ -156,6 +156,10 @@ fn analyze_without(
     if has_all_probes {
         decls::check_maps(&session.maps, &mut diags);
     }
+    // What comes from a map that is not there has no type either.
+    if diags.iter().any(|diag| diag.code == codes::UNDEFINED_MAP) {
+        diags.retain(|diag| diag.code != codes::UNRESOLVED_TYPE);
+    }
 
     for diag in &mut diags {
         point_outside_library(diag, &session.expansions, sources);
