@@ -21,7 +21,14 @@ const FEW_FIELDS: usize = 16;
 pub(super) struct NamesOf {
     structs: HashMap<StructId, Members>,
     /// By the address of the fields, which are kept.
-    records: HashMap<usize, (Rc<[(String, Ty)]>, HashMap<String, usize>)>,
+    records: HashMap<usize, Fields>,
+}
+
+/// The fields of a record.
+#[derive(Debug)]
+struct Fields {
+    places: HashMap<String, usize>,
+    _kept: Rc<[(String, Ty)]>,
 }
 
 impl NamesOf {
@@ -54,27 +61,22 @@ enum Members {
     Known(usize, HashMap<String, Vec<u32>>),
 }
 
-/// The place of a field in a record that somebody has looked for once before.
-fn position(fields: &[(String, Ty)], name: &str) -> Option<usize> {
-    fields.iter().position(|(known, _)| known == name)
-}
-
 impl Lowerer<'_, '_> {
     /// The place of a field in a record.
     pub(super) fn find_field(&mut self, fields: &Rc<[(String, Ty)]>, name: &str) -> Option<usize> {
         if fields.len() <= FEW_FIELDS {
-            return position(fields, name);
+            return fields.iter().position(|(known, _)| known == name);
         }
-        let (_, places) = self
-            .s
-            .names
-            .records
-            .entry(fields.as_ptr().addr())
-            .or_insert_with(|| {
-                let names = fields.iter().map(|(name, _)| name.clone());
-                (fields.clone(), names.zip(0..).collect())
-            });
-        places.get(name).copied()
+        let records = &mut self.s.names.records;
+        let known = records.entry(fields.as_ptr().addr());
+        let known = known.or_insert_with(|| {
+            let names = fields.iter().map(|(name, _)| name.clone());
+            Fields {
+                places: names.zip(0..).collect(),
+                _kept: fields.clone(),
+            }
+        });
+        known.places.get(name).copied()
     }
 
     /// Indices of members, from a struct through anonymous ones to the member of a name.
@@ -90,7 +92,7 @@ impl Lowerer<'_, '_> {
             Members::Known(..) => {}
             Members::Searched(n) if *n < FEW_SEARCHES => {
                 *n += 1;
-                return self.search_members(id, |found| found == name);
+                return self.search_members(id, name);
             }
             Members::Searched(_) => {}
         }
@@ -105,18 +107,13 @@ impl Lowerer<'_, '_> {
         found
     }
 
-    fn search_members(
-        &mut self,
-        id: StructId,
-        is_meant: impl Fn(&str) -> bool,
-    ) -> Option<Vec<u32>> {
+    fn search_members(&mut self, id: StructId, name: &str) -> Option<Vec<u32>> {
         let mut found = None;
-        self.each_member(id, |name, path| {
-            if !is_meant(name) {
-                return false;
+        self.each_member(id, |known, path| {
+            if known == name {
+                found = Some(path());
             }
-            found = Some(path());
-            true
+            found.is_some()
         });
         found
     }
