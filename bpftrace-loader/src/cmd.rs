@@ -7,6 +7,23 @@ use crate::ffi::{Child, PidFd};
 use crate::host::Host;
 use crate::options::RunOptions;
 
+/// Whether there is a process to trace.
+///
+/// # Errors
+/// Why it cannot be traced, as [`start`](crate::start) says it.
+pub fn find_process(pid: i32) -> Result<(), LoadError> {
+    open_process(pid).map(|_| ())
+}
+
+fn open_process(pid: i32) -> Result<PidFd, LoadError> {
+    PidFd::open(pid).map_err(|e| {
+        LoadError::usage(format!(
+            "Failed to attach to pid: Unable to open pidfd ({})",
+            describe_errno(&e)
+        ))
+    })
+}
+
 /// The process whose end is the session's.
 pub(crate) enum Traced {
     /// Nobody in particular.
@@ -26,12 +43,7 @@ impl Traced {
         let Some(pid) = options.pid else {
             return Ok(Self::All);
         };
-        PidFd::open(pid).map(Self::Process).map_err(|e| {
-            LoadError::usage(format!(
-                "Failed to attach to pid: Unable to open pidfd ({})",
-                describe_errno(&e)
-            ))
-        })
+        open_process(pid).map(Self::Process)
     }
 
     /// Pid of the command.

@@ -35,6 +35,7 @@ mod run;
 
 use bpftrace_meta::{Artifact, ProbeTarget};
 
+pub use cmd::find_process;
 pub use error::{ErrorKind, LoadError};
 pub use ffi::Mapping;
 pub use host::{Host, LinuxHost};

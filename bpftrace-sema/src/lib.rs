@@ -40,6 +40,7 @@ mod walk;
 pub use dump::dump;
 pub use explain::{explain, explained, nearest_code};
 pub use options::SemaOptions;
+pub use pass::imports::with_imports;
 pub use pipeline::analyze;
 pub use spell::spell;
 

@@ -23,6 +23,7 @@ use bpftrace_sema::KernelTypes;
 
 use super::{fail, read, reason, say, show};
 use crate::args::{List, Script};
+use crate::texts_in::HostTexts;
 use crate::types_in::HostTypes;
 
 /// Providers that are listed when a pattern does not name one: those of events in the kernel.
@@ -47,6 +48,11 @@ pub(crate) fn list(options: &List) -> ExitCode {
     };
     if let Some(missing) = lister.host.missing_privilege() {
         return fail(missing);
+    }
+    if let Some(pid) = options.pid
+        && let Err(error) = bpftrace_loader::find_process(pid)
+    {
+        return fail(error.summary());
     }
     if let Some(script) = &options.script {
         return lister.script(script);
@@ -110,6 +116,11 @@ impl Lister<'_> {
         };
         let (tree, mut diagnostics) = bpftrace_ast::parse(source, &sources);
         if show(&diagnostics, &sources, true) {
+            return ExitCode::FAILURE;
+        }
+        let texts = HostTexts::new(&[]);
+        let (tree, imports) = bpftrace_sema::with_imports(&tree, &mut sources, &texts);
+        if show(&imports, &sources, true) {
             return ExitCode::FAILURE;
         }
         diagnostics.clear();
@@ -263,8 +274,13 @@ impl Lister<'_> {
                 self.kernel(provider, Some("bpf"), &format!("{id}:{name}"), out)?;
             }
             ProbeTarget::Iter { name, .. } => self.kernel(provider, None, name, out)?,
-            ProbeTarget::Uprobe { place, .. } if !matches!(place, UprobePlace::Function { .. }) => {
-                return Ok(false);
+            ProbeTarget::Uprobe { path, place, .. }
+                if !matches!(place, UprobePlace::Function { .. }) =>
+            {
+                for file in self.user_files(provider, path.as_deref())? {
+                    self.place(&file, place)?;
+                    let _ = writeln!(out, "{}:{}:", provider.as_str(), file.display());
+                }
             }
             // The function is listed, wherever in it the probe is.
             ProbeTarget::Uprobe {
@@ -373,10 +389,14 @@ impl Lister<'_> {
 
     /// Probes in executables, by what follows the provider.
     fn user(&self, kind: ProviderKind, rest: &str, out: &mut String) -> Listed {
-        let mut lines = BTreeSet::new();
+        let mut lines = Vec::new();
         self.user_probes(kind, rest, &mut lines)?;
+        // Of each file they are in order, so that this has little to do.
+        lines.sort();
+        lines.dedup();
         for line in lines {
-            let _ = writeln!(out, "{line}");
+            out.push_str(&line);
+            out.push('\n');
         }
         Ok(())
     }

@@ -283,6 +283,9 @@ impl Reader {
             [unit, count] => (Some(*unit), *count),
             _ => return self.wrong_count("1 or 2"),
         };
+        if is_negative(count) {
+            return Err(format!("{provider} frequency should be a positive integer").into());
+        }
         let count = parse_uint(count)
             .map_err(|error| Wrong::from(format!("Invalid rate of {provider} probe: {error}")))?;
         let period = match unit {
@@ -326,6 +329,9 @@ impl Reader {
             _ => return self.wrong_count("1 or 2"),
         };
         let count = match count {
+            Some(count) if is_negative(count) => {
+                return Err(format!("{provider} count should be a positive integer").into());
+            }
             Some(count) if count != "*" => parse_uint(count).map_err(|error| {
                 Wrong::from(format!("Invalid count for {provider} probe: {error}"))
             })?,
@@ -444,6 +450,12 @@ fn iter(parts: &[&str]) -> Read<ProbeTarget> {
         name: name.to_owned(),
         pin: not_empty(pin),
     })
+}
+
+/// Whether a text is a number below zero.
+fn is_negative(text: &str) -> bool {
+    text.strip_prefix('-')
+        .is_some_and(|rest| parse_uint(rest).is_ok())
 }
 
 /// `path@file:line[:col]`: after `path` and `@`.

@@ -143,7 +143,7 @@ impl Lowerer<'_, '_> {
             "args" => self.args(span),
             "ctx" => self.ctx(span),
             "kstack" => {
-                let mode = self.s.settings.stack_mode;
+                let mode = self.without_build_ids(span, self.s.settings.stack_mode);
                 self.kstack(
                     span,
                     StackTy {
@@ -454,19 +454,25 @@ impl Lowerer<'_, '_> {
             "dw_ustack (DWARF stack unwinding)",
             "unstable_dw_ustack",
         );
-        if stack.mode == StackMode::BuildId {
-            self.warn(
-                codes::ARGUMENT_IGNORED,
-                span,
-                "'build_id' stack mode can only be used for ustack. Falling back to 'raw' mode.",
-            );
-            stack.mode = StackMode::Raw;
-        }
+        stack.mode = self.without_build_ids(span, stack.mode);
         Val::new(
             Ty::UStack(stack),
             span,
             ExprKind::Builtin(Builtin::DwUstack),
         )
+    }
+
+    /// The mode that stands in for that of build ids, which only the kernel's unwinding of user stacks has.
+    fn without_build_ids(&mut self, span: Span, mode: StackMode) -> StackMode {
+        if mode != StackMode::BuildId {
+            return mode;
+        }
+        self.warn(
+            codes::ARGUMENT_IGNORED,
+            span,
+            "'build_id' stack mode can only be used for ustack. Falling back to 'raw' mode.",
+        );
+        StackMode::Raw
     }
 
     /// The register of a name on x86-64: its offset in `struct pt_regs`.

@@ -41,10 +41,10 @@ impl Lowerer<'_, '_> {
             Some("curr_ns") => false,
             Some("init") => true,
             Some(other) => {
-                let name = &call.name.name;
                 let message =
                     format!("Invalid PID namespace mode: {other} (expects: curr_ns or init)");
-                self.error(codes::ARGUMENT_KIND, span, format!("{name}: {message}"));
+                let at = call.args.first().map_or(span, node::Arg::span);
+                self.error(codes::ARGUMENT_KIND, at, message);
                 return Val::unknown(span);
             }
         };
@@ -120,12 +120,12 @@ impl Lowerer<'_, '_> {
         }
         if func == Func::Kstack {
             if mode == bpftrace_meta::StackMode::BuildId {
-                self.warn(
-                    codes::ARGUMENT_IGNORED,
+                self.error(
+                    codes::ARGUMENT_KIND,
                     span,
-                    "'build_id' stack mode can only be used for ustack. Falling back to 'raw' mode.",
+                    "'build_id' stack mode can only be used for ustack",
                 );
-                mode = bpftrace_meta::StackMode::Raw;
+                return Val::unknown(span);
             }
             return self.kstack(span, StackTy { mode, limit });
         }

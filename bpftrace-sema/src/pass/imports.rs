@@ -49,6 +49,17 @@ pub(crate) struct ImportedObject {
     pub(crate) file: ObjectFile,
 }
 
+/// A script with the scripts that it imports, and what was wrong with them.
+pub fn with_imports(
+    script: &Script,
+    sources: &mut SourceMap,
+    texts: &dyn TextSource,
+) -> (Script, Vec<Diagnostic>) {
+    let mut diags = Vec::new();
+    let merged = merge(script, sources, texts, &mut diags);
+    (merged.script, diags)
+}
+
 /// Resolves the imports of a script, and those of what it imports.
 pub(crate) fn merge(
     script: &Script,

@@ -72,9 +72,23 @@ impl<'a> Unit<'a> {
         }
     }
 
-    /// Whether its probe has several attach points.
-    fn has_other_attach_points(&self) -> bool {
-        matches!(self.code, Code::Probe(probe) if probe.attach_points.len() > 1)
+    /// Whether it is an iterator that stands beside other attach points. The first of a probe is none if a later
+    /// one is.
+    fn is_iterator_too_many(&self, units: &[Unit<'_>]) -> bool {
+        let Code::Probe(probe) = self.code else {
+            return false;
+        };
+        let is_iterator = |unit: &Unit<'_>| matches!(*unit.targets, [ProbeTarget::Iter { .. }]);
+        let is_later_one = |unit: &Unit<'_>| {
+            matches!(unit.code, Code::Probe(other) if std::ptr::eq(other, probe))
+                && unit.span != self.span
+                && is_iterator(unit)
+        };
+        match &*probe.attach_points {
+            [] | [_] => false,
+            [first, ..] if first.span == self.span => !units.iter().any(is_later_one),
+            _ => true,
+        }
     }
 
     /// Whether it is a function.
@@ -612,7 +626,7 @@ fn check_iterators_and_tests(units: &[Unit<'_>], diags: &mut Vec<Diagnostic>) {
             let (is_test, name) = match target {
                 ProbeTarget::Test(name) => (true, name),
                 ProbeTarget::Bench(name) => (false, name),
-                ProbeTarget::Iter { .. } if unit.has_other_attach_points() => {
+                ProbeTarget::Iter { .. } if unit.is_iterator_too_many(units) => {
                     diags.push(Diagnostic::error(
                         codes::ATTACH_POINT,
                         unit.span,

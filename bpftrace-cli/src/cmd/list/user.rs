@@ -1,12 +1,11 @@
 //! `-l` of probes in programs and libraries.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bpftrace_loader::host::{ElfFile, Host, files_matching};
-use bpftrace_meta::{ProviderKind, wildcard_match};
+use bpftrace_meta::{ProviderKind, UprobePlace, wildcard_match};
 use bpftrace_notation::AttachPoint;
 
 use super::Lister;
@@ -31,7 +30,7 @@ impl Lister<'_> {
         &self,
         kind: ProviderKind,
         rest: &str,
-        lines: &mut BTreeSet<String>,
+        lines: &mut Vec<String>,
     ) -> Result<(), String> {
         let parts = parts(rest);
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -54,7 +53,7 @@ impl Lister<'_> {
                     if middle.is_none_or(|pattern| wildcard_match(pattern, &note.provider))
                         && wildcard_match(name, &note.name)
                     {
-                        lines.insert(format!("usdt:{shown}:{}:{}", note.provider, note.name));
+                        lines.push(format!("usdt:{shown}:{}:{}", note.provider, note.name));
                     }
                 }
                 continue;
@@ -70,7 +69,7 @@ impl Lister<'_> {
                 if self.options.verbose && kind == ProviderKind::Uprobe {
                     self.write_params(&file, &symbol.name, &mut line);
                 }
-                lines.insert(line);
+                lines.push(line);
             }
         }
         Ok(())
@@ -94,8 +93,34 @@ impl Lister<'_> {
         }
     }
 
+    /// Whether a place that is no function is in a file; addresses are not looked up.
+    pub(super) fn place(&self, file: &Path, place: &UprobePlace) -> Result<(), String> {
+        let UprobePlace::SourceLine {
+            file: source,
+            line,
+            column,
+        } = place
+        else {
+            return Ok(());
+        };
+        let info = self.host.debug_info(file, &self.options.debug_dirs);
+        let info = info.ok_or_else(|| {
+            format!(
+                "No DWARF debug info found for '{}', cannot attach by source code location.",
+                file.display()
+            )
+        })?;
+        info.line_address(source, *line, *column)
+            .map(|_| ())
+            .map_err(|wrong| format!("DWARF error: {wrong}"))
+    }
+
     /// The files that a path stands for; without one, those that `*` stands for.
-    fn user_files(&self, kind: ProviderKind, path: Option<&str>) -> Result<Vec<PathBuf>, String> {
+    pub(super) fn user_files(
+        &self,
+        kind: ProviderKind,
+        path: Option<&str>,
+    ) -> Result<Vec<PathBuf>, String> {
         let path = path.filter(|path| !path.is_empty()).unwrap_or("*");
         files_matching(kind.as_str(), path, self.options.pid, &self.host)
             .map_err(|error| format!("cannot read {path}: {}", crate::cmd::reason(&error)))

@@ -239,6 +239,14 @@ fn what_is_wrong_is_said() {
             "interval:foo:0",
             "foo is not an accepted unit of time; interval frequency should be a positive integer",
         ),
+        (
+            "interval:s:-1",
+            "interval frequency should be a positive integer",
+        ),
+        (
+            "software:cpu:-1",
+            "software count should be a positive integer",
+        ),
         ("profile::1", "profile probe must have unit of time"),
         (
             "software",
