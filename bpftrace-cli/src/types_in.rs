@@ -129,6 +129,13 @@ impl KernelFiles for HostTypes {
         names.sort_unstable();
         names
     }
+
+    fn symbol_size(&self, path: &str, name: &str) -> Option<u64> {
+        let host = LinuxHost::new();
+        let found = host.executables(path, self.pid).ok()?;
+        let elf = host.elf_file(found.first()?).ok()??;
+        Some(elf.object_named(name)?.size)
+    }
 }
 
 /// Files with debug information.

@@ -112,6 +112,10 @@ impl TypeSource for Cached<'_> {
         self.source.find_programs(path, function, language)
     }
 
+    fn symbol_size(&self, path: &str, name: &str) -> Option<u64> {
+        self.source.symbol_size(path, name)
+    }
+
     fn program_build(&self, program: u32) -> Option<UserBuild> {
         self.source.program_build(program)
     }

@@ -215,7 +215,17 @@ impl Lowerer<'_, '_> {
         };
         // Where the symbol is missing, the script is what says so.
         let span = self.expanded_from().last().copied().unwrap_or(span);
-        // The size of the symbol is known on the target only.
+        // As large as the symbol is here. What is not known to be smaller has 64 bits.
+        let here = path
+            .as_literal()
+            .and_then(|path| self.s.types.symbol_size(path, &name));
+        let size = match here {
+            Some(1) => 1,
+            Some(2) => 2,
+            Some(4) => 4,
+            _ => 8,
+        };
+        let pointee = IntTy { size, signed: true };
         let slot = self
             .slot(
                 HostValue::UserSymbol { path, name },
@@ -228,7 +238,7 @@ impl Lowerer<'_, '_> {
             span,
             kind: ExprKind::Call(Call::UserAddress(Box::new(slot))),
         };
-        let ty = Ty::Ptr(std::rc::Rc::new(Ty::Int(IntTy::U64)), Mem::User);
+        let ty = Ty::Ptr(std::rc::Rc::new(Ty::Int(pointee)), Mem::User);
         Val::from_expr(self.cast_to(address, ty, crate::CastKind::Int)).with_space(Mem::User)
     }
 

@@ -44,6 +44,11 @@ pub trait KernelFiles {
     fn programs_with(&self, _path: &str, _function: &str, _language: Option<&str>) -> Vec<String> {
         Vec::new()
     }
+    /// How many bytes a function or variable has in the executable or library that a path in an attach point
+    /// stands for.
+    fn symbol_size(&self, _path: &str, _name: &str) -> Option<u64> {
+        None
+    }
 }
 
 /// A [`TypeSource`] made of the kernel's and its modules' BTF and of tracepoint `format` files.
@@ -534,6 +539,10 @@ impl<F: KernelFiles> TypeSource for KernelTypes<F> {
 
     fn find_programs(&self, path: &str, function: &str, language: Option<&str>) -> Vec<String> {
         self.files.programs_with(path, function, language)
+    }
+
+    fn symbol_size(&self, path: &str, name: &str) -> Option<u64> {
+        self.files.symbol_size(path, name)
     }
 
     fn program_build(&self, program: u32) -> Option<UserBuild> {

@@ -233,6 +233,12 @@ pub trait TypeSource {
         Vec::new()
     }
 
+    /// How many bytes a function or variable has in the executable or library that a path in an attach point
+    /// stands for.
+    fn symbol_size(&self, _path: &str, _name: &str) -> Option<u64> {
+        None
+    }
+
     /// Which build of a program its types are from.
     fn program_build(&self, _program: u32) -> Option<UserBuild> {
         None

@@ -191,6 +191,10 @@ impl TypeSource for WithObjects<'_> {
         self.base.find_programs(path, function, language)
     }
 
+    fn symbol_size(&self, path: &str, name: &str) -> Option<u64> {
+        self.base.symbol_size(path, name)
+    }
+
     fn program_build(&self, program: u32) -> Option<UserBuild> {
         self.base.program_build(program)
     }
