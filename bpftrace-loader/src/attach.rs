@@ -5,11 +5,11 @@ mod perf;
 mod tracing;
 mod uprobe;
 
-use bpftrace_meta::{MissingProbes, ProbeId};
+use bpftrace_meta::{MissingProbes, ProbeId, SourceRange};
 
 use crate::bind::{
-    Attachment, Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, not_traceable,
-    unable_to_attach,
+    Attachment, Bound, Invocation, PROBE_REMOVED, Place, Target, Warning, is_traceable,
+    no_attach_points, not_traceable, unable_to_attach,
 };
 use crate::error::{LoadError, describe_errno};
 use crate::ffi::{Link, Program};
@@ -113,10 +113,14 @@ pub(crate) fn attach(
     let mut attached = Attached {
         links: Vec::new(),
         n_targets: 0,
-        any_refused: false,
+        any_refused: bound.any_refused,
     };
     let mut failed: Vec<ProbeId> = Vec::new();
-    for index in forward.into_iter().chain(reversed.into_iter().rev()) {
+    let order: Vec<usize> = forward
+        .into_iter()
+        .chain(reversed.into_iter().rev())
+        .collect();
+    for (position, index) in order.iter().copied().enumerate() {
         let attachment = &bound.attachments[index];
         let attaching = Attaching {
             program: &loaded.programs[attachment.program],
@@ -147,8 +151,50 @@ pub(crate) fn attach(
                     error,
                 };
                 attached.any_refused |= !failure.is_missing();
-                failure.report(bound, invocation, warnings)?;
-                failed.push(failure.target.probe);
+                let reported = failure.report(bound, invocation, warnings);
+                if failure.is_missing() {
+                    failed.push(failure.target.probe);
+                }
+                if let Err(error) = reported {
+                    if !failure.is_missing() {
+                        return Err(error);
+                    }
+                    // What else is missing is told with it.
+                    let mut errors = vec![(failure.target.written, error)];
+                    for index in &order[position + 1..] {
+                        let attachment = &bound.attachments[*index];
+                        let target = first(*index);
+                        let Some(error) = missing_function(target, invocation, host) else {
+                            continue;
+                        };
+                        let failure = Failure {
+                            target,
+                            name: &attachment.name,
+                            error,
+                        };
+                        if let Err(error) = failure.report(bound, invocation, warnings) {
+                            errors.push((target.written, error));
+                        }
+                    }
+                    let place = |at: &SourceRange| (at.file, at.line, at.column);
+                    errors.sort_by_key(|(at, _)| place(at));
+                    warnings.sort_by_key(|warning| warning.place.as_ref().map(place));
+                    let errors = errors.into_iter().map(|(_, error)| error).collect();
+                    return match LoadError::all(errors) {
+                        Some(error) => Err(error),
+                        None => Ok(attached),
+                    };
+                }
+            }
+        }
+    }
+    if bound.settings.missing_probes() == MissingProbes::Error {
+        // Of what asks for its probe, only the whole has to be there.
+        for probe in &failed {
+            let is_attached = |attachments: &Attachments| first(attachments.index).probe == *probe;
+            if !attached.links.iter().any(is_attached) {
+                let place = bound.manifest.probes[probe.0 as usize].place;
+                return Err(no_attach_points().at(place, &bound.manifest.source));
             }
         }
     }
@@ -163,6 +209,27 @@ pub(crate) fn attach(
         }
     }
     Ok(attached)
+}
+
+/// What is wrong with a target that the kernel has no function for; as far as that can be known before it is
+/// attached.
+fn missing_function(
+    target: &Target,
+    invocation: &Invocation<'_>,
+    host: &dyn Host,
+) -> Option<AttachError> {
+    match &target.place {
+        Place::Kprobe {
+            ret,
+            module,
+            function,
+            address: None,
+            ..
+        } if !is_traceable(function, invocation, host) => {
+            Some(kprobe::missing(*ret, module.as_deref(), function))
+        }
+        _ => None,
+    }
 }
 
 /// The targets that count as probes: of the places of one USDT probe, which are neighbours, the first.
@@ -248,7 +315,11 @@ impl Failure<'_> {
                         warnings.push(warning);
                     }
                 }
-                if invocation.options.unsafe_mode {
+                let probe = &bound.manifest.probes[self.target.probe.0 as usize];
+                if probe.uses_target_number {
+                    // It is looked for as a pattern is.
+                    return Ok(());
+                } else if invocation.options.unsafe_mode {
                     refused("there is no such function, or it cannot be probed".into())
                 } else if policy == MissingProbes::Warn && function.is_none() {
                     return Ok(());

@@ -20,12 +20,12 @@ mod tests;
 use std::path::PathBuf;
 
 use bpftrace_meta::{
-    Artifact, Feature, Manifest, MapRole, ProbeId, ProgramKind, Session, SourceRange,
+    Artifact, Feature, Manifest, MapRole, ProbeId, ProgramKind, Session, SourceMeta, SourceRange,
 };
 
-pub(crate) use expand::not_traceable;
+pub(crate) use expand::{is_traceable, not_traceable};
 pub(crate) use settings::Settings;
-pub(crate) use targets::{PROBE_REMOVED, unable_to_attach};
+pub(crate) use targets::{PROBE_REMOVED, no_attach_points, unable_to_attach};
 pub(crate) use unwind::{UnwindTables, is_wanted as unwinds};
 pub(crate) use usdt::UsdtSite;
 
@@ -161,6 +161,25 @@ impl Warning {
             place: Some(place),
         }
     }
+
+    /// An error that comes with warnings, which are told behind it unless they are not wanted.
+    pub(crate) fn behind(
+        error: LoadError,
+        warnings: &[Warning],
+        invocation: &Invocation<'_>,
+        source: &SourceMeta,
+    ) -> LoadError {
+        if invocation.options.warnings == Warnings::Off {
+            return error;
+        }
+        warnings.iter().fold(error, |error, warning| {
+            let text = LoadError::warning(warning.text.as_str());
+            error.and(match warning.place {
+                Some(place) => text.at(place, source),
+                None => text,
+            })
+        })
+    }
 }
 
 /// A script bound to this machine.
@@ -176,6 +195,8 @@ pub(crate) struct Bound {
     /// Number of entries of each map, where it is not as compiled.
     pub(crate) entries: Vec<Option<u32>>,
     pub(crate) targets: Vec<Target>,
+    /// Whether something that exists cannot be attached to.
+    pub(crate) any_refused: bool,
     pub(crate) programs: Vec<ProgramPlan>,
     pub(crate) attachments: Vec<Attachment>,
     /// What stacks are unwound with, where the script does that.
@@ -221,14 +242,15 @@ pub(crate) fn bind(
     }
 
     check_typed_params(&manifest, &mut params)?;
-    let targets = targets::find(
+    let (targets, any_refused) = targets::find(
         &manifest,
         &settings,
         invocation,
         &mut params,
         &mut warnings,
         host,
-    )?;
+    )
+    .map_err(|e| Warning::behind(e, &warnings, invocation, &manifest.source))?;
     let (programs, attachments) = plan(&manifest, &targets, invocation, host)?;
     check_limits(&settings, &attachments)?;
 
@@ -273,6 +295,7 @@ pub(crate) fn bind(
         large_map_keys,
         entries,
         targets: targets.into_iter().map(|t| t.target).collect(),
+        any_refused,
         programs,
         attachments,
         unwind,

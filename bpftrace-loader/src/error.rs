@@ -21,6 +21,8 @@ pub struct LoadError(Box<Details>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Details {
     kind: ErrorKind,
+    /// What the text starts with.
+    heading: &'static str,
     message: String,
     causes: Vec<String>,
     quote: Option<Quote>,
@@ -60,6 +62,7 @@ impl LoadError {
     fn new(kind: ErrorKind, message: String) -> Self {
         Self(Box::new(Details {
             kind,
+            heading: "ERROR",
             message,
             causes: Vec::new(),
             quote: None,
@@ -95,6 +98,13 @@ impl LoadError {
     pub fn and(mut self, other: LoadError) -> Self {
         self.0.others.push(other);
         self
+    }
+
+    /// What is no error and was found with one; it is shown behind all errors.
+    pub(crate) fn warning(message: impl Into<String>) -> Self {
+        let mut warning = Self::usage(message);
+        warning.0.heading = "WARNING";
+        warning
     }
 
     /// The errors as one; `None` when there are none.
@@ -174,7 +184,7 @@ impl fmt::Display for LoadError {
                 write!(f, "{file}:{line}-{end_line}: ")?;
             }
         }
-        write!(f, "ERROR: {}", self.summary())?;
+        write!(f, "{}: {}", self.0.heading, self.summary())?;
         if let Some(Quote {
             place,
             line: Some(line),

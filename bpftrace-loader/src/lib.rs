@@ -103,6 +103,9 @@ pub fn start(
                 "No probes attached; use --bench to run benchmark probes.",
             ));
         }
+        if bound.any_refused {
+            return Err(run::all_failed());
+        }
         return Ok(run::nothing_to_attach(&options));
     }
     // A program, an event and a link for each target, the maps, and what else is open.

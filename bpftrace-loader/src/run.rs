@@ -428,6 +428,11 @@ pub(crate) fn nothing_to_attach(options: &RunOptions) -> Exit {
     Exit { code: 1 }
 }
 
+/// Nothing that is there could be attached to.
+pub(crate) fn all_failed() -> LoadError {
+    LoadError::host("Attachment failed for all probes.")
+}
+
 /// Runs a loaded script to its end.
 pub(crate) fn run(
     mut loaded: Loaded,
@@ -501,10 +506,13 @@ pub(crate) fn run(
     }
     let mut warnings = Vec::new();
     let attached = attach::attach(loaded, invocation, host, &mut warnings, events.sink);
+    let mut attached = match attached {
+        Ok(attached) => attached,
+        Err(e) => return Err(Warning::behind(e, &warnings, invocation, &manifest.source)),
+    };
     for warning in &warnings {
         warn(warning, manifest, events.sink)?;
     }
-    let mut attached = attached?;
     if options.dry_run {
         return Ok(Exit { code: 0 });
     }
@@ -522,7 +530,7 @@ pub(crate) fn run(
         return Ok(nothing_to_attach(options));
     }
     if n_attached == 0 {
-        return Err(LoadError::host("Attachment failed for all probes."));
+        return Err(all_failed());
     }
     if options.mode != Mode::Trace {
         drop(attached);

@@ -92,20 +92,23 @@ fn explain(error: io::Error, function: &Function<'_>) -> AttachError {
             "offset {offset} is outside of '{name}', or no place for a probe"
         )),
         Some(libc::ENOENT | libc::EINVAL | libc::ESRCH) => {
-            let provider = if function.ret { "kretprobe" } else { "kprobe" };
-            let text = match function.module {
-                Some(module) => format!("{provider} {module}:{name}"),
-                None => format!("{provider} {name}"),
-            };
-            AttachError::Missing {
-                text,
-                function: function
-                    .module
-                    .is_none_or(|module| module == "vmlinux")
-                    .then(|| (*name).to_owned()),
-            }
+            missing(function.ret, function.module, name)
         }
         _ => AttachError::Refused(error),
+    }
+}
+
+/// There is no such function, or it cannot be probed.
+pub(super) fn missing(ret: bool, module: Option<&str>, name: &str) -> AttachError {
+    let provider = if ret { "kretprobe" } else { "kprobe" };
+    AttachError::Missing {
+        text: match module {
+            Some(module) => format!("{provider} {module}:{name}"),
+            None => format!("{provider} {name}"),
+        },
+        function: module
+            .is_none_or(|module| module == "vmlinux")
+            .then(|| name.to_owned()),
     }
 }
 

@@ -392,7 +392,7 @@ fn bpf_programs(
 }
 
 /// Whether a function is in the list of those that kprobes can be attached to.
-pub(super) fn is_traceable(function: &str, invocation: &Invocation<'_>, host: &dyn Host) -> bool {
+pub(crate) fn is_traceable(function: &str, invocation: &Invocation<'_>, host: &dyn Host) -> bool {
     host.traceable_functions(invocation.options.traceable_functions.as_deref())
         .is_ok_and(|functions| find_function(&functions, function).next().is_some())
 }
@@ -465,6 +465,7 @@ fn kprobes(
     let text = with_module(module, &function.name);
     if let Some(module) = module
         && !is_pattern(module)
+        && !is_pattern(&function.name)
         && !host.module_loaded(module)
     {
         return Err(LoadError::usage(format!(

@@ -19,7 +19,7 @@ pub(crate) const PROBE_REMOVED: &str = "Probe has no valid attach points. It is 
                                         may cause issues with program behavior.";
 
 /// As [`PROBE_REMOVED`], where that is not allowed.
-fn no_attach_points() -> LoadError {
+pub(crate) fn no_attach_points() -> LoadError {
     LoadError::usage(
         "Probe has no valid attach points. If this is expected, set the 'missing_probes' config \
          variable to 'warn'.",
@@ -60,7 +60,8 @@ fn takes_part(target: &ProbeTarget, mode: Mode) -> bool {
     }
 }
 
-/// Finds the targets of all attach points, in the order of the script.
+/// Finds the targets of all attach points, in the order of the script, and whether there were others that
+/// cannot be attached to.
 pub(super) fn find(
     manifest: &Manifest,
     settings: &Settings,
@@ -68,7 +69,7 @@ pub(super) fn find(
     params: &mut Params<'_>,
     warnings: &mut Vec<Warning>,
     host: &dyn Host,
-) -> Result<Vec<Found>, LoadError> {
+) -> Result<(Vec<Found>, bool), LoadError> {
     let filter =
         match &invocation.options.probe_filter {
             Some(text) => Some(regex_lite::Regex::new(text).map_err(|e| {
@@ -87,6 +88,7 @@ pub(super) fn find(
         warnings,
         host,
         found: Vec::new(),
+        any_refused: false,
         errors: Vec::new(),
         alternatives: Vec::new(),
         patterns: BTreeMap::new(),
@@ -99,7 +101,7 @@ pub(super) fn find(
     finder.check_patterns();
     match LoadError::all(finder.errors) {
         Some(error) => Err(error),
-        None => Ok(finder.found),
+        None => Ok((finder.found, finder.any_refused)),
     }
 }
 
@@ -125,6 +127,8 @@ struct Finder<'f, 'p> {
     warnings: &'f mut Vec<Warning>,
     host: &'f dyn Host,
     found: Vec<Found>,
+    /// Whether something that exists cannot be attached to.
+    any_refused: bool,
     errors: Vec<LoadError>,
     alternatives: Vec<Alternatives>,
     /// How many targets there are of patterns whose matches were looked up when the script was compiled, by
@@ -278,14 +282,14 @@ impl Finder<'_, '_> {
         for (name, error) in expanded.refused {
             let name = probe.name.clone().unwrap_or(name);
             if !self.is_filtered_out(&name) {
-                // What is wrong has been said.
-                n_places += usize::from(self.policy == MissingProbes::Error);
+                // What is wrong is told.
+                n_places += 1;
                 self.refused(at, &name, error);
             }
         }
         if is_missing && probe.from_pattern {
             self.skipped(at, &format!("{} Skipping.", expanded.missing));
-        } else if is_missing && needed && !expanded.pattern {
+        } else if is_missing && needed && !expanded.pattern && !probe.uses_target_number {
             self.missing(at, &expanded.missing);
         }
         let group = expanded.shareable.then(|| Group {
@@ -326,6 +330,7 @@ impl Finder<'_, '_> {
     }
 
     fn refused(&mut self, place: SourceRange, name: &str, error: LoadError) {
+        self.any_refused = true;
         match self.policy {
             MissingProbes::Error => {
                 let unable = unable_to_attach(name).at(place, &self.manifest.source);

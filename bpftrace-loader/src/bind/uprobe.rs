@@ -126,7 +126,13 @@ pub(super) fn uprobes(
     };
     let text = match path {
         Some(path) if function.starts_with('@') => format!("{path}{function}"),
-        Some(path) => format!("{path}:{function}"),
+        Some(path) => match files.paths.as_slice() {
+            // Found by its name.
+            [file] if !path.contains('/') && !files.open => {
+                format!("{}:{function}", file.display())
+            }
+            _ => format!("{path}:{function}"),
+        },
         None => match files.paths.first() {
             Some(file) => format!("{}:{function}", file.display()),
             None => function,
@@ -136,6 +142,7 @@ pub(super) fn uprobes(
         shareable,
         text: written,
         refused,
+        pattern: many,
         ..Expanded::many(places, provider, &text)
     })
 }

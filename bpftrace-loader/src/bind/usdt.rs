@@ -92,8 +92,11 @@ pub(super) fn usdts(
     }
     text.push_str(name);
     let shareable = places.len() > 1 && has_feature(Feature::UprobeMulti, invocation, host);
+    let found = Expanded::many(places, "usdt", &text);
     Ok(Expanded {
         shareable,
-        ..Expanded::many(places, "usdt", &text)
+        // Any provider may have it.
+        pattern: found.pattern || provider.is_none() || invocation.options.pid.is_some(),
+        ..found
     })
 }

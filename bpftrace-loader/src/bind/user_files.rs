@@ -38,13 +38,15 @@ pub(super) fn find(
             .map_err(|e| LoadError::io(format!("Failed to look for '{path}'"), &e))?;
         // A file with several names is attached to once.
         host::each_once(&mut paths, host);
+        if paths.is_empty() && path != "*" {
+            return Err(unusable(kind(provider), path));
+        }
         return Ok(UserFiles { paths, open: true });
     }
     let mut paths = host
         .executables(path, pid)
         .map_err(|e| LoadError::io(format!("Failed to look for '{path}'"), &e))?;
-    // `uretprobe` is called by the same name.
-    let kind = if provider == "usdt" { "usdt" } else { "uprobe" };
+    let kind = kind(provider);
     if paths.is_empty() {
         return Err(unusable(kind, path));
     }
@@ -99,11 +101,8 @@ impl UserFiles {
             // Among many files some are not for us.
             Ok(None) | Err(_) if self.open => Ok(None),
             Ok(None) if plain => Ok(Some(Rc::new(ElfFile::plain()))),
-            Ok(None) => {
-                let kind = if provider == "usdt" { "usdt" } else { "uprobe" };
-                Err(unusable(kind, &path.display().to_string())
-                    .hint("it is no ELF executable or shared object that can be read"))
-            }
+            Ok(None) => Err(unusable(kind(provider), &path.display().to_string())
+                .hint("it is no ELF executable or shared object that can be read")),
             Err(e) => Err(LoadError::io(
                 format!("Failed to read '{}'", path.display()),
                 &e,
@@ -117,6 +116,14 @@ pub(super) fn no_path(provider: &str) -> LoadError {
     LoadError::usage(format!(
         "{provider} probe type requires 2 or 3 arguments, found 1"
     ))
+}
+
+/// What files are for; `uretprobe` is called by the same name as `uprobe`.
+fn kind(provider: &str) -> &'static str {
+    match provider {
+        "usdt" => "usdt",
+        _ => "uprobe",
+    }
 }
 
 fn unusable(kind: &str, path: &str) -> LoadError {
