@@ -211,10 +211,10 @@ impl Low {
                 "no-feature" => self.no_feature.push(text()?),
                 "mode" => {
                     let mode = text()?;
-                    self.set_mode(&mode)?;
+                    self.set_mode(&mode, "mode")?;
                 }
-                mode @ ("test" | "bench") => self.set_mode(mode)?,
-                "fmt" => self.set_mode("format")?,
+                mode @ ("test" | "bench") => self.set_mode(mode, mode)?,
+                "fmt" => self.set_mode("format", "fmt")?,
                 other => {
                     return Err(UsageError::with_usage(format!(
                         "unrecognized option '--{other}'"
@@ -225,9 +225,11 @@ impl Low {
         Ok(())
     }
 
-    fn set_mode(&mut self, mode: &str) -> Result<(), UsageError> {
+    fn set_mode(&mut self, mode: &str, option: &str) -> Result<(), UsageError> {
         if self.mode.as_deref().is_some_and(|old| old != mode) {
-            return Err(UsageError::new("USAGE: Cannot use more than one mode."));
+            return Err(UsageError::new(format!(
+                "USAGE: --{option} conflicts with existing --mode"
+            )));
         }
         self.mode = Some(mode.to_owned());
         Ok(())
@@ -344,6 +346,19 @@ mod tests {
             assert!(error.message.contains("-kk has been deprecated"));
             assert!(!error.show_usage);
         }
+    }
+
+    #[test]
+    fn there_is_one_mode() {
+        assert_eq!(
+            parse(&["--fmt", "--mode", "format"]).mode.as_deref(),
+            Some("format")
+        );
+        let error = Low::parse(["--test", "--bench"].iter().map(Into::into)).expect_err("two");
+        assert_eq!(
+            error.message,
+            "USAGE: --bench conflicts with existing --mode"
+        );
     }
 
     #[test]

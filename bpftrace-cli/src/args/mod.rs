@@ -150,7 +150,7 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
     }
     if low.no_warnings && low.extra_warnings {
         return Err(UsageError::new(
-            "USAGE: Cannot use both -k and --no-warnings.",
+            "USAGE: -k, --warnings conflicts with --no-warnings",
         ));
     }
     let pid = low.pid.as_deref().map(options::parse_pid).transpose()?;
@@ -216,7 +216,7 @@ pub(crate) fn resolve(low: Low) -> Result<Command, UsageError> {
         Some("bench") => Mode::Bench,
         Some(other) => {
             return Err(UsageError::new(format!(
-                "Invalid mode \"{other}\"\nValid modes: 'codegen', 'bench', 'test', 'format'"
+                "USAGE: --mode can only be 'codegen', 'bench', 'test' or 'format'. Got: {other}"
             )));
         }
     };
