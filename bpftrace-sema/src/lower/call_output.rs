@@ -4,6 +4,7 @@ use bpftrace_ast::node::{self, Arg, ExprKind as Ast};
 use bpftrace_ast::source::Span;
 use bpftrace_meta::{Conversion, FormatPiece, FormatSpec, Length};
 
+use super::format::{Literal, format_literals};
 use super::{Lowerer, Val, stmt};
 use crate::builtin::Func;
 use crate::env::KeyState;
@@ -335,9 +336,9 @@ impl Lowerer<'_, '_> {
                 val.as_bool_literal(),
                 val.as_str_literal(),
             ) {
-                (Some(n), ..) => n.to_string(),
-                (_, Some(b), _) => i32::from(b).to_string(),
-                (.., Some(text)) => String::from_utf8_lossy(text).into_owned(),
+                (Some(n), ..) => Literal::Int(n),
+                (_, Some(b), _) => Literal::Bool(b),
+                (.., Some(text)) => Literal::Text(String::from_utf8_lossy(text).into_owned()),
                 _ => {
                     self.error(
                         codes::ARGUMENT_KIND,
@@ -349,14 +350,8 @@ impl Lowerer<'_, '_> {
             };
             values.push(value);
         }
-        let mut message = String::new();
-        let mut values = values.into_iter();
-        for piece in super::format::parse_format(&text).unwrap_or_default() {
-            match piece {
-                FormatPiece::Literal(text) => message.push_str(&text),
-                FormatPiece::Spec(_) => message.push_str(&values.next().unwrap_or_default()),
-            }
-        }
+        let pieces = super::format::parse_format(&text).unwrap_or_default();
+        let message = format_literals(&pieces, &values);
         self.error(codes::FAIL, span, message);
         Val::unknown(span)
     }

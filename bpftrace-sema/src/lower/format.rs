@@ -10,6 +10,9 @@ use crate::{Expr, Ty, codes};
 /// Most arguments of one call.
 const MAX_ARGS: usize = 127;
 
+/// Most columns that a value in a message is padded to.
+const MAX_WIDTH: u32 = 256;
+
 /// A format, in pieces. `Err`: a conversion that cannot be.
 pub(super) fn parse_format(text: &str) -> Result<Vec<FormatPiece>, char> {
     let mut pieces = Vec::new();
@@ -44,6 +47,84 @@ pub(super) fn parse_format(text: &str) -> Result<Vec<FormatPiece>, char> {
         pieces.push(FormatPiece::Literal(literal));
     }
     Ok(pieces)
+}
+
+/// A literal in a message that is made while compiling.
+pub(super) enum Literal {
+    Int(i128),
+    Bool(bool),
+    Text(String),
+}
+
+/// The text of a format with literals, as the loader writes that of records.
+pub(super) fn format_literals(pieces: &[FormatPiece], values: &[Literal]) -> String {
+    let mut values = values.iter();
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            FormatPiece::Literal(literal) => text.push_str(literal),
+            FormatPiece::Spec(spec) => {
+                if let Some(value) = values.next() {
+                    push_padded(spec, &converted(spec, value), &mut text);
+                }
+            }
+        }
+    }
+    text
+}
+
+fn converted(spec: &FormatSpec, value: &Literal) -> String {
+    let number = match value {
+        Literal::Text(text) => return text.clone(),
+        Literal::Bool(truth) if spec.conversion == Conversion::Str => return truth.to_string(),
+        Literal::Bool(truth) => u64::from(*truth),
+        // Within `int64` or `uint64`: the lowest 64 bits are the number.
+        Literal::Int(number) if spec.conversion == Conversion::Str => return number.to_string(),
+        Literal::Int(number) => *number as u64,
+    };
+    let unused = match spec.length {
+        Length::Hh => 56,
+        Length::H => 48,
+        Length::None => 32,
+        Length::Long => 0,
+    };
+    let unsigned = number << unused >> unused;
+    let prefix = |prefix: &'static str| {
+        if spec.alternate && unsigned != 0 {
+            prefix
+        } else {
+            ""
+        }
+    };
+    match spec.conversion {
+        Conversion::Signed => {
+            let signed = (number << unused) as i64 >> unused;
+            let plus = if spec.plus && signed >= 0 { "+" } else { "" };
+            format!("{plus}{signed}")
+        }
+        Conversion::Unsigned => unsigned.to_string(),
+        Conversion::Octal => format!("{}{unsigned:o}", prefix("0")),
+        Conversion::Hex => format!("{}{unsigned:x}", prefix("0x")),
+        Conversion::HexUpper => format!("{}{unsigned:X}", prefix("0X")),
+        Conversion::Char => char::from(number as u8).to_string(),
+        Conversion::Pointer if number == 0 => "0".to_owned(),
+        Conversion::Pointer => format!("{number:#x}"),
+        _ => number.to_string(),
+    }
+}
+
+fn push_padded(spec: &FormatSpec, value: &str, text: &mut String) {
+    let width = spec.width.unwrap_or(0).min(MAX_WIDTH) as usize;
+    let missing = width.saturating_sub(value.chars().count());
+    // Behind a number, zeros would make it another one.
+    let fill = if spec.zero && !spec.left { "0" } else { " " };
+    if spec.left {
+        text.push_str(value);
+    }
+    text.push_str(&fill.repeat(missing));
+    if !spec.left {
+        text.push_str(value);
+    }
 }
 
 /// The conversion of C that cannot be done here, if that is what stands behind a `%`.
