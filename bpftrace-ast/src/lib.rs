@@ -30,6 +30,7 @@ pub mod dump;
 pub mod integer;
 mod lexer;
 pub mod node;
+pub mod order;
 mod parser;
 pub mod print;
 pub mod source;

@@ -11,6 +11,7 @@ use crate::node::{
     Block, CStatementKind, ConfigValue, Expr, ExprKind, ForOver, Item, Macro, MacroParamKind, Probe,
 };
 use crate::node::{If, Script, Stmt, StmtKind, Subprog};
+use crate::order::sort_by_number;
 use crate::source::{SourceMap, Span};
 
 const INDENT: &str = "  ";
@@ -164,7 +165,7 @@ impl Printer<'_> {
                 .iter()
                 .map(|config| (config.span.start, Head::Config(config))),
         );
-        heads.sort_by_key(|&(start, _)| start);
+        sort_by_number(&mut heads, |&(start, _)| start.into());
         let mut starts: Vec<u32> = heads.iter().map(|&(start, _)| start).collect();
         starts.extend(script.items.iter().map(|item| item.span().start));
         starts.push(end);

@@ -50,6 +50,11 @@ impl Span {
         }
     }
 
+    /// Where it starts, as a number that grows with the source and the offset.
+    pub fn place(self) -> u64 {
+        u64::from(self.source.0) << 32 | u64::from(self.start)
+    }
+
     /// Number of bytes covered.
     pub fn len(self) -> u32 {
         self.end - self.start

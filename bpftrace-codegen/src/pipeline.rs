@@ -1,5 +1,6 @@
 //! All of code generation, top to bottom.
 
+use bpftrace_ast::order::sort_by_number;
 use std::collections::BTreeMap;
 
 use bpftrace_ast::source::{SourceId, SourceMap, Span};
@@ -409,7 +410,9 @@ fn manifest(
         ));
     }
     // The script's own come first: they are numbered as they are written.
-    probes.sort_by_key(|(order, _)| *order);
+    sort_by_number(&mut probes, |&((is_session, index), _)| {
+        u64::from(is_session) << 32 | index as u64
+    });
     let mut sites: BTreeMap<u32, Vec<&object::PatchSite>> = BTreeMap::new();
     for site in &object.patch_sites {
         sites.entry(site.patch).or_default().push(site);

@@ -1,5 +1,7 @@
 //! Ways from something back to itself.
 
+use bpftrace_ast::order::sort_by_number;
+
 /// Where a node is on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -49,7 +51,7 @@ pub(crate) fn find_cycles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
             }
         }
     }
-    found.sort_by_key(|cycle| cycle[0]);
+    sort_by_number(&mut found, |cycle| cycle[0] as u64);
     found
 }
 

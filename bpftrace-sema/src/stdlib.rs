@@ -7,6 +7,7 @@
 //! A script's own macro wins over one of the library that takes the same arguments, except in the
 //! library itself.
 
+use bpftrace_ast::order::sort_by_number;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -169,9 +170,7 @@ impl Library {
             library.macros.append(&mut macros);
         }
         // Definitions of one name are tried in their order.
-        library
-            .macros
-            .sort_by_key(|definition| (definition.span.source, definition.span.start));
+        sort_by_number(&mut library.macros, |definition| definition.span.place());
         library
     }
 

@@ -392,7 +392,7 @@ impl Lister<'_> {
         let mut lines = Vec::new();
         self.user_probes(kind, rest, &mut lines)?;
         // Of each file they are in order, so that this has little to do.
-        lines.sort();
+        lines.sort_unstable();
         lines.dedup();
         for line in lines {
             out.push_str(&line);

@@ -3,6 +3,7 @@
 //! Stack slots come first (nearest to r10), the largest alignment first so that no gaps arise, and
 //! the 8-byte spill slots lie below them.
 
+use bpftrace_ast::order::sort_by_number;
 use cranelift_codegen::entity::SecondaryMap;
 use cranelift_codegen::ir::{Function, StackSlot};
 
@@ -39,8 +40,9 @@ impl Frame {
             .map(|(slot, data)| (slot, data.size, 1 << data.align_shift.min(3)))
             .collect();
         // Stable, so that slots of one alignment keep their order.
-        order
-            .sort_by_key(|&(_, size, align)| std::cmp::Reverse(natural_alignment(size).max(align)));
+        sort_by_number(&mut order, |&(_, size, align)| {
+            u64::from(u32::MAX - natural_alignment(size).max(align))
+        });
         let mut slots = SecondaryMap::new();
         let mut depth = 0u32;
         for (slot, size, align) in order {

@@ -267,7 +267,7 @@ impl<'a> TypeWriter<'a> {
 
 /// Puts members into the order of their offsets, which the kernel insists on.
 pub(super) fn sort_members(chosen: &mut [u32], members: &[Member]) {
-    chosen.sort_by_key(|&row| (members[row as usize].bit_offset, row));
+    chosen.sort_unstable_by_key(|&row| (members[row as usize].bit_offset, row));
 }
 
 fn invalid(name: &str, what: &'static str) -> ObjectError {

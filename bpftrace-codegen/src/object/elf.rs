@@ -122,8 +122,9 @@ pub(super) fn write_elf(
     }
 
     // ELF wants all local symbols before all others.
-    let mut order: Vec<usize> = (0..symbols.len()).collect();
-    order.sort_by_key(|&row| symbols[row].binding != SymbolBinding::Local);
+    let (mut order, others): (Vec<usize>, Vec<usize>) =
+        (0..symbols.len()).partition(|&row| symbols[row].binding == SymbolBinding::Local);
+    order.extend(others);
     let n_locals = symbols
         .iter()
         .filter(|symbol| symbol.binding == SymbolBinding::Local)

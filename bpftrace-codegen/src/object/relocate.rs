@@ -9,6 +9,7 @@ use super::function::FunctionDef;
 use super::layout::Layout;
 use super::write::SymbolRows;
 use crate::bpf::{PatchField, RelocKind};
+use bpftrace_ast::order::sort_by_number;
 
 /// A row of the table of patches, worked out.
 #[derive(Clone, Copy, Debug)]
@@ -149,8 +150,8 @@ impl Relocator<'_> {
                 },
             }
         }
-        out.core.sort_by_key(|core| core.insn_offset);
-        out.elf.sort_by_key(|reloc| reloc.offset);
+        sort_by_number(&mut out.core, |core| core.insn_offset.into());
+        sort_by_number(&mut out.elf, |reloc| reloc.offset);
         Ok(out)
     }
 

@@ -14,6 +14,7 @@ use super::references::{References, check_names};
 use super::relocate::{PatchValue, Relocator};
 use super::types::Type;
 use super::{BpfObject, ObjectSpec, PatchSite, ProgramRecord};
+use bpftrace_ast::order::sort_by_number;
 
 /// Writes the object.
 ///
@@ -148,7 +149,7 @@ pub fn write_object(spec: &ObjectSpec) -> Result<BpfObject, ObjectError> {
             ..site
         })
         .collect();
-    patch_sites.sort_by_key(|site| site.file_offset);
+    sort_by_number(&mut patch_sites, |site| site.file_offset);
     Ok(BpfObject {
         elf,
         programs: program_records(spec),

@@ -1,5 +1,6 @@
 //! Macros: which definition a call means, and which definitions make no sense.
 
+use bpftrace_ast::order::sort_by_number;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -188,7 +189,7 @@ impl<'a> Macros<'a> {
     fn refuse_recursion(&mut self, diags: &mut Vec<Diagnostic>) {
         let definitions: Vec<&'a Macro> = {
             let mut all: Vec<&'a Macro> = self.by_name.values().flatten().copied().collect();
-            all.sort_by_key(|definition| (definition.span.source, definition.span.start));
+            sort_by_number(&mut all, |definition| definition.span.place());
             all
         };
         let index_of: HashMap<*const Macro, usize> = definitions
