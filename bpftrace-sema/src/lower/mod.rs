@@ -208,6 +208,18 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Forgets what belongs to one round only.
+    pub(crate) fn start_round(&mut self) {
+        self.changed = false;
+        self.diags.clear();
+        self.lost = None;
+        self.copies.clear();
+        self.tables = Tables::default();
+        self.n_expanded = 0;
+        self.names.forget_records();
+        self.imported.table.forget_layouts();
+    }
+
     /// The C definitions, and what looking for one in a header needs.
     fn c_headers(&mut self) -> (&mut CDefs, Asker<'_>) {
         let asker = Asker {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::{Lowerer, Session, Tables};
+use super::Lowerer;
 use crate::{StructId, Ty};
 
 /// Anonymous structs in anonymous structs go no deeper.
@@ -33,22 +33,8 @@ struct Fields {
 
 impl NamesOf {
     /// Types of records are made anew in each round.
-    fn forget_records(&mut self) {
+    pub(super) fn forget_records(&mut self) {
         self.records.clear();
-    }
-}
-
-impl Session<'_> {
-    /// Forgets what belongs to one round only.
-    pub(crate) fn start_round(&mut self) {
-        self.changed = false;
-        self.diags.clear();
-        self.lost = None;
-        self.copies.clear();
-        self.tables = Tables::default();
-        self.n_expanded = 0;
-        self.names.forget_records();
-        self.imported.table.forget_layouts();
     }
 }
 
