@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
@@ -187,18 +186,9 @@ impl ElfFile {
     }
 
     /// The functions that a name, a pattern, or (with a language) a pattern for demangled names stands
-    /// for, each address once: its aliases would fire together.
+    /// for. Several names of one address (aliases, the constructors of a class) are as many functions.
     #[must_use]
     pub fn matching(&self, pattern: &str, language: Option<&str>) -> Vec<&ElfSymbol> {
-        let mut found = self.names_matching(pattern, language);
-        let mut seen = HashSet::new();
-        found.retain(|symbol| seen.insert(symbol.address));
-        found
-    }
-
-    /// The same with aliases.
-    #[must_use]
-    pub fn names_matching(&self, pattern: &str, language: Option<&str>) -> Vec<&ElfSymbol> {
         // Parts that the compiler cut out of functions are only meant by their names.
         let is_part = |symbol: &ElfSymbol| symbol.name.contains(".part.");
         let is_pattern = pattern.contains('*');

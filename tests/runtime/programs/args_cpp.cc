@@ -54,6 +54,18 @@ __attribute__((noinline)) int owned(Owner owner, const Item &item)
 
 } // namespace shop
 
+namespace stock {
+
+// The constructor has two names, of the whole object and of a part of another.
+struct Shelf {
+	int length;
+	Shelf(int length);
+};
+
+__attribute__((noinline)) Shelf::Shelf(int length) : length(length) {}
+
+} // namespace stock
+
 volatile long numbers_sum;
 
 // The program in C has a function of this name with other parameters.
@@ -71,6 +83,7 @@ int main()
 	int sum = item.cost(2) + item.cost(4L, 1);
 	sum += shop::twice<int>(21) + shop::owned(shop::Owner{8}, item);
 	numbers(1ul << 40, &item);
+	sum += stock::Shelf(3).length;
 	std::printf("%d\n", sum);
 	return 0;
 }

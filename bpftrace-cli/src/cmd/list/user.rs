@@ -58,7 +58,7 @@ impl Lister<'_> {
                 }
                 continue;
             }
-            for symbol in elf.names_matching(name, middle) {
+            for symbol in elf.matching(name, middle) {
                 let language = middle.map_or(String::new(), |language| format!("{language}:"));
                 // Demangled names have characters in them that attach points have in quotes only.
                 let name = match symbol.demangled().filter(|_| middle.is_some()) {
