@@ -290,12 +290,13 @@ impl Lowerer<'_, '_> {
         if !self.outside_for(span, name) {
             return Val::unknown(span);
         }
-        Val::new(
-            Ty::Int(IntTy::U64),
-            span,
-            ExprKind::Builtin(Builtin::Arg(n)),
-        )
-        .with_space(address_space(self.unit.provider))
+        // Those of USDT probes are widened by the signs in their notes.
+        let int = match self.unit.provider {
+            P::Usdt => IntTy::I64,
+            _ => IntTy::U64,
+        };
+        Val::new(Ty::Int(int), span, ExprKind::Builtin(Builtin::Arg(n)))
+            .with_space(address_space(self.unit.provider))
     }
 
     /// What reads the context is not there in the body of a `for` loop.
